@@ -1,0 +1,71 @@
+/**
+ * Owns: what the CLI and the controller say to each other: request names, their arguments and answers.
+ * Runs in: both; types and constants only.
+ * Must not: hold a secret; the registry stores some of these records.
+ */
+import type { BackendInfo, Target } from '../protocols/adapter.ts';
+
+/** Version of the messages; a controller answers this one and the one before. */
+export const RPC_VERSION = 1;
+
+export type DataPath = 'copy' | 'user-copy';
+
+export interface ConnectOptions {
+  readonly target: Target;
+  readonly readOnly: boolean;
+  /** Queues wanted, 1 to 64; undefined = min(4, CPUs) where the backend allows it. */
+  readonly queues?: number;
+  /** Requests in flight per queue, 1 to 4096; default 64. */
+  readonly depth?: number;
+  /** Connections wanted; equals queues when given. */
+  readonly connections?: number;
+  /** Device number wanted: /dev/ublkbN. */
+  readonly id?: number;
+  /** Stable name: /dev/ublk-nbd/NAME. */
+  readonly name?: string;
+  readonly partitionScan: boolean;
+  /** Logical block size wanted, bytes: 512, 1024, 2048 or 4096. */
+  readonly blockSizeBytes?: number;
+  readonly dataPath: DataPath;
+  /** Limit of each dial and handshake, ms. */
+  readonly handshakeTimeoutMs: number;
+}
+
+export type DeviceState = 'CONNECTING' | 'CONNECTED' | 'FAILING' | 'FATAL' | 'STOPPING' | 'DEAD';
+
+/** One device as `list` shows it. */
+export interface DeviceView {
+  readonly id: number;
+  /** /dev/ublkbN */
+  readonly path: string;
+  readonly name?: string;
+  readonly target: string;
+  readonly state: DeviceState;
+  readonly sizeBytes: bigint;
+  readonly readOnly: boolean;
+  readonly queues: number;
+  readonly depth: number;
+  readonly logicalBlockBytes: number;
+  readonly serverPid: number;
+  readonly connectedAtMs: number;
+  /** Why it is not CONNECTED, one line. */
+  readonly reason?: string;
+  /** With `list -v` only. */
+  readonly details?: {
+    readonly backend: BackendInfo;
+    readonly dataPath: DataPath;
+    readonly maxIoBytes: number;
+    readonly counters: Readonly<Record<string, bigint | number>>;
+  };
+}
+
+/** Request name to argument and answer. */
+export interface ControllerApi {
+  ping: { argument: null; answer: { version: string; pid: number } };
+  connect: { argument: ConnectOptions; answer: DeviceView };
+  /** `device` is N, ublkbN, /dev/ublkbN or a name. */
+  disconnect: { argument: { device: string; force: boolean }; answer: { id: number } };
+  list: { argument: { verbose: boolean }; answer: readonly DeviceView[] };
+  /** Ends the controller; refuses (UNBD_DEVICE_BUSY) while devices are there, unless `keepDevices`. */
+  shutdown: { argument: { keepDevices: boolean }; answer: null };
+}

@@ -1,0 +1,65 @@
+/**
+ * Owns: the nouns that every protocol shares: Target (what the user named), Endpoint (where to dial), ByteStream (what a
+ * handshake speaks over) and BackendInfo (what a backend says it can do).
+ * Runs in: any process; types only.
+ * Must not: import the addon or the gateway, or know one protocol's wire format.
+ */
+
+/** Where a stream backend listens. A unix path that begins with NUL is an abstract socket. */
+export type Endpoint =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'vsock'; readonly cid: number; readonly port: number };
+
+/** What the user asked to attach. `text` is the canonical form for messages and lists; it never holds a secret. */
+export type Target =
+  | {
+      readonly kind: 'nbd';
+      readonly endpoint: Endpoint;
+      readonly exportName: string;
+      readonly text: string;
+    }
+  | { readonly kind: 'null'; readonly sizeBytes: bigint; readonly text: string }
+  | { readonly kind: 'memory'; readonly sizeBytes: bigint; readonly text: string }
+  | { readonly kind: 'file'; readonly path: string; readonly text: string };
+
+/**
+ * A connected stream, as the handshake uses it. It reads nothing that was not asked for, so that it can be handed to a
+ * queue afterwards. Every call rejects with a GatewayError (UNBD_BACKEND_CLOSED, UNBD_BACKEND_TIMEOUT, UNBD_BACKEND_IO)
+ * and is bounded by the stream's own deadline.
+ */
+export interface ByteStream {
+  /** The address in use, for messages: `127.0.0.1:10809`, `unix:/run/x.sock`, `vsock:2:10809`. */
+  readonly peer: string;
+  send(bytes: Uint8Array): Promise<void>;
+  /** Exactly `lengthBytes` bytes (1 to 1 MiB). */
+  recv(lengthBytes: number): Promise<Buffer>;
+  /** Moves the deadline of all further calls: `timeoutMs` from now. */
+  setDeadline(timeoutMs: number): void;
+  /** At once; a close of a stream that is closed does nothing. */
+  close(): void;
+}
+
+/** Makes a connected stream to `endpoint`, trying every address that a name has, within `timeoutMs` in total. */
+export type Dial = (endpoint: Endpoint, timeoutMs: number) => Promise<ByteStream>;
+
+/** What a backend offers, in the words of the block layer. */
+export interface BackendInfo {
+  /** Exact size in bytes, > 0, <= 2^63 - 1. */
+  readonly sizeBytes: bigint;
+  readonly readOnly: boolean;
+  readonly canFlush: boolean;
+  readonly canFua: boolean;
+  readonly canTrim: boolean;
+  readonly canWriteZeroes: boolean;
+  readonly canFastZero: boolean;
+  /** Several connections see one coherent image (NBD_FLAG_CAN_MULTI_CONN). */
+  readonly canMultiConn: boolean;
+  readonly rotational: boolean;
+  /** Smallest request and its alignment, bytes, power of two, 1 to 64 KiB. */
+  readonly minimumBlockBytes: number;
+  /** Best request size, bytes, power of two, >= 512. */
+  readonly preferredBlockBytes: number;
+  /** Largest payload of one request, bytes; 0xffffffff = no limit. */
+  readonly maximumBlockBytes: number;
+}
