@@ -1,0 +1,108 @@
+// Owns: the implementation of make_adapters (see adapter_spec.h). JS thread only.
+// Must not: start an adapter, or do request I/O.
+#include "node/adapter_spec.h"
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "local/file_adapter.h"
+#include "local/memory_adapter.h"
+#include "local/null_adapter.h"
+#include "nbd/adapter.h"
+#include "node/args.h"
+#include "node/transport_binding.h"
+
+namespace unbd::node {
+namespace {
+
+using Adapters = std::vector<std::unique_ptr<Adapter>>;
+
+Adapters make_null(const QueuesConfig& config) {
+  Adapters adapters;
+  for (unsigned queue = 0; queue < config.queue_count; ++queue)
+    adapters.push_back(std::make_unique<NullAdapter>());
+  return adapters;
+}
+
+Adapters make_memory(Napi::Env env, const QueuesConfig& config) {
+  Adapters adapters;
+  std::shared_ptr<MemoryRegion> region;
+  int result = MemoryRegion::create(config.size_bytes, &region);
+  if (result < 0) {
+    errno_error(env, -result, "no memory for the device's content").ThrowAsJavaScriptException();
+    return adapters;
+  }
+  for (unsigned queue = 0; queue < config.queue_count; ++queue)
+    adapters.push_back(std::make_unique<MemoryAdapter>(region));
+  return adapters;
+}
+
+Adapters make_file(const Napi::Object& spec, const QueuesConfig& config) {
+  Adapters adapters;
+  bool ok = true;
+  std::string path = read_string(spec, "path", &ok);
+  bool read_only = read_bool(spec, "readOnly", &ok);
+  bool direct = read_bool(spec, "direct", &ok);
+  if (!ok) return adapters;
+  auto backend = std::make_shared<FileBackend>();
+  int result = open_file_backend(path, read_only, direct, backend.get());
+  if (result == 0 && backend->size_bytes < config.size_bytes) result = -ENOSPC;
+  if (result < 0) {
+    errno_error(spec.Env(), -result, "").ThrowAsJavaScriptException();
+    return adapters;
+  }
+  for (unsigned queue = 0; queue < config.queue_count; ++queue)
+    adapters.push_back(std::make_unique<FileAdapter>(backend, config.depth));
+  return adapters;
+}
+
+// The agreed options; the transport is the caller's to add.
+NbdConfig read_nbd_config(const Napi::Object& spec, const QueuesConfig& config, bool* ok) {
+  NbdConfig nbd;
+  nbd.structured_replies = read_bool(spec, "structuredReplies", ok);
+  nbd.read_only = read_bool(spec, "readOnly", ok);
+  nbd.can_flush = read_bool(spec, "canFlush", ok);
+  nbd.can_fua = read_bool(spec, "canFua", ok);
+  nbd.can_trim = read_bool(spec, "canTrim", ok);
+  nbd.can_write_zeroes = read_bool(spec, "canWriteZeroes", ok);
+  nbd.maximum_block_bytes = read_uint32(spec, "maximumBlockBytes", ok);
+  nbd.minimum_block_bytes = read_uint32(spec, "minimumBlockBytes", ok);
+  nbd.maximum_request_bytes = config.max_io_bytes;
+  nbd.depth = config.depth;
+  return nbd;
+}
+
+Adapters make_nbd(const Napi::Object& spec, const QueuesConfig& config) {
+  Adapters adapters;
+  bool ok = true;
+  Napi::Value transports = spec.Get("transports");
+  if (!transports.IsArray() || transports.As<Napi::Array>().Length() != config.queue_count) {
+    complain(spec.Env(), "transports", "one for each queue", &ok);
+    return adapters;
+  }
+  for (uint32_t queue = 0; queue < config.queue_count; ++queue) {
+    NbdConfig nbd = read_nbd_config(spec, config, &ok);
+    if (!ok) return {};
+    nbd.transport = TransportBinding::take(transports.As<Napi::Array>().Get(queue));
+    if (nbd.transport == nullptr) return {};
+    adapters.push_back(std::make_unique<NbdAdapter>(std::move(nbd)));
+  }
+  return adapters;
+}
+
+}  // namespace
+
+Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config) {
+  bool ok = true;
+  std::string kind = read_string(spec, "kind", &ok);
+  if (!ok) return {};
+  if (kind == "null") return make_null(config);
+  if (kind == "memory") return make_memory(spec.Env(), config);
+  if (kind == "file") return make_file(spec, config);
+  if (kind == "nbd") return make_nbd(spec, config);
+  complain(spec.Env(), "kind", "null, memory, file or nbd", &ok);
+  return {};
+}
+
+}  // namespace unbd::node

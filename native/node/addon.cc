@@ -1,0 +1,26 @@
+// Owns: the addon's entry point: what src/gateway/native.ts sees. JS thread only.
+// Must not: hold state of its own; each environment has its Transport and Queues classes.
+#include <napi.h>
+
+#include "node/notify.h"
+#include "node/queues_binding.h"
+#include "node/transport_binding.h"
+
+namespace unbd::node {
+namespace {
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  TransportBinding::define(env);
+  exports.Set("connectTransport", Napi::Function::New(env, connect_transport, "connectTransport"));
+  exports.Set("Queues", QueuesBinding::define(env));
+  exports.Set("notifySystemd", Napi::Function::New(env, notify_systemd, "notifySystemd"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace unbd::node
+
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) {
+  return unbd::node::init(env, exports);
+}
+NODE_API_MODULE(ublk_nbd, init_addon)
