@@ -23,15 +23,21 @@ debian_architecture() {
 
 # The mirror that this machine itself uses for Debian's main archive. apt reads its own configuration
 # (one-line and deb822 sources alike); the main archive is the entry whose suite is the release's
-# codename, which tells it from security, updates, backports and other vendors' archives.
+# codename, which tells it from security, updates, backports and other vendors' archives. Elsewhere
+# than on Debian, UBLK_NBD_DEBIAN_MIRROR names one.
 machine_mirror() {
   local codename mirror
+  if [ -n "${UBLK_NBD_DEBIAN_MIRROR:-}" ]; then
+    echo "$UBLK_NBD_DEBIAN_MIRROR"
+    return
+  fi
   codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  grep -qx 'ID=debian' /etc/os-release ||
+    fail "not Debian: set UBLK_NBD_DEBIAN_MIRROR to a Debian mirror, for the test kernels"
   mirror=$(apt-get indextargets --no-release-info \
     --format "\$(RELEASE) \$(COMPONENT) \$(REPO_URI)" "Created-By: Packages" 2>/dev/null |
     awk -v suite="$codename" '($1 == suite || $1 == "stable") && $2 == "main" { print $3; exit }')
-  [ -n "$mirror" ] || fail "apt on this machine has no source for Debian ${codename:-(unknown)} main;" \
-    "add one, or see docs/INSTALL.md for other distributions"
+  [ -n "$mirror" ] || fail "apt on this machine has no source for Debian ${codename:-(unknown)} main"
   echo "$mirror"
 }
 
