@@ -1,0 +1,250 @@
+/**
+ * Owns: starting and ending the real NBD backends of Debian: nbdkit, qemu-nbd, nbd-server.
+ * Runs in: device test processes; the backends are programs of their own beside them.
+ * Must not: hand out a backend before it accepts connections.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect as connectSocket, createServer } from 'node:net';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { describe, must, type Running, start, until } from './process.ts';
+import type { Scope } from './scope.ts';
+
+export type Transport = 'tcp' | 'unix';
+
+export interface Backend {
+  /** What `ublk-nbd connect` takes. */
+  readonly target: string;
+  /** The same place for other NBD programs: an NBD URI. */
+  readonly uri: string;
+  readonly pid: number;
+  /** Ends it and waits for that. */
+  stop(): Promise<void>;
+  stderr(): string;
+}
+
+/** The cache that scripts/setup fills. */
+const cacheFolder =
+  process.env.UBLK_NBD_CACHE ??
+  join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'ublk-nbd');
+
+/** A program that scripts/setup unpacks instead of installing it, since its package is a service. */
+export function unpackedProgram(name: string): string {
+  const path = join(cacheFolder, 'bin', name);
+  assert(existsSync(path), `${path} is missing; run: scripts/setup --test`);
+  return path;
+}
+
+/** A TCP port on 127.0.0.1 that nothing listens on. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      assert(address !== null && typeof address === 'object');
+      server.close(() => resolve(address.port));
+    });
+  });
+}
+
+/** Where a backend listens, and how it is named there. */
+interface Place {
+  readonly port: number;
+  readonly socketPath: string;
+  readonly target: (exportName: string) => string;
+  readonly uri: (exportName: string) => string;
+}
+
+async function placeFor(scope: Scope, transport: Transport): Promise<Place> {
+  const port = await freePort();
+  const socketPath = scope.path(`${port}.sock`);
+  const unix = (name: string): string => `nbd+unix:///${name}?socket=${socketPath}`;
+  const tcp = (name: string): string => `nbd://127.0.0.1:${port}/${name}`;
+  return transport === 'unix'
+    ? { port, socketPath, target: unix, uri: unix }
+    : {
+        port,
+        socketPath,
+        target: (name) => (name === '' ? `127.0.0.1:${port}` : `127.0.0.1:${port}/${name}`),
+        uri: tcp,
+      };
+}
+
+function backendOf(running: Running, place: Place, exportName = ''): Backend {
+  return {
+    target: place.target(exportName),
+    uri: place.uri(exportName),
+    pid: running.pid,
+    stop: async () => void (await running.stop()),
+    stderr: () => running.stderr(),
+  };
+}
+
+async function untilPidFile(running: Running, path: string): Promise<void> {
+  let ended = false;
+  void running.exited.then(
+    () => {
+      ended = true;
+    },
+    () => {
+      ended = true;
+    },
+  );
+  await until(`the backend writes ${path}`, () => {
+    assert(!ended, `the backend ended: ${running.stderr()}`);
+    return existsSync(path) && readFileSync(path, 'utf8').trim() !== '';
+  });
+}
+
+/** nbdkit with `words` behind its own options: filters, the plugin, its parameters. */
+export async function startNbdkit(
+  scope: Scope,
+  words: readonly string[],
+  transport: Transport = 'tcp',
+): Promise<Backend> {
+  const place = await placeFor(scope, transport);
+  const pidFile = scope.path(`nbdkit-${place.port}.pid`);
+  const where =
+    transport === 'unix'
+      ? ['--unix', place.socketPath]
+      : ['--ipaddr', '127.0.0.1', '--port', String(place.port)];
+  const own = ['--foreground', '--exit-with-parent', '--pidfile', pidFile, ...where];
+  const running = start(scope, ['nbdkit', ...own, ...words]);
+  await untilPidFile(running, pidFile);
+  return backendOf(running, place);
+}
+
+/** qemu-nbd on an image; `words` are further options. It goes on after a client leaves. */
+export async function startQemuNbd(
+  scope: Scope,
+  image: string,
+  format: 'raw' | 'qcow2',
+  transport: Transport = 'tcp',
+  words: readonly string[] = ['--shared', '8'],
+): Promise<Backend> {
+  const place = await placeFor(scope, transport);
+  const pidFile = scope.path(`qemu-nbd-${place.port}.pid`);
+  const where =
+    transport === 'unix'
+      ? ['--socket', place.socketPath]
+      : ['--bind', '127.0.0.1', '--port', String(place.port)];
+  const own = ['--persistent', '--discard', 'unmap', '--format', format, '--pid-file', pidFile];
+  const running = start(scope, ['qemu-nbd', ...own, ...where, ...words, image]);
+  await untilPidFile(running, pidFile);
+  return backendOf(running, place);
+}
+
+/** nbd-server with one export, `disk`; it makes a process for each connection. */
+export async function startNbdServer(
+  scope: Scope,
+  image: string,
+  transport: Transport = 'tcp',
+  extra: readonly string[] = [],
+): Promise<Backend> {
+  const place = await placeFor(scope, transport);
+  const name = scope.path(`nbd-server-${place.port}`);
+  const pidFile = `${name}.pid`;
+  const where =
+    transport === 'unix'
+      ? [`unixsock = ${place.socketPath}`]
+      : ['listenaddr = 127.0.0.1', `port = ${place.port}`];
+  const features = ['flush = true', 'fua = true', 'trim = true', ...extra];
+  const lines = ['[generic]', 'allowlist = true', ...where, '[disk]', `exportname = ${image}`];
+  writeFileSync(`${name}.conf`, [...lines, ...features, ''].join('\n'));
+  await must([unpackedProgram('nbd-server'), '-C', `${name}.conf`, '-p', pidFile]);
+  await until('nbd-server writes its pid', () => existsSync(pidFile));
+  const pid = Number(readFileSync(pidFile, 'utf8'));
+  const stop = async (): Promise<void> => {
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGTERM');
+    await until('nbd-server ends', () => !isRunning(pid));
+  };
+  scope.defer(stop);
+  await until('nbd-server accepts connections', () =>
+    accepts(transport === 'unix' ? { path: place.socketPath } : { port: place.port }),
+  );
+  return { target: place.target('disk'), uri: place.uri('disk'), pid, stop, stderr: () => '' };
+}
+
+/** A zombie whose parent does not collect it has ended. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s*[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+function accepts(where: { path: string } | { port: number }): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connectSocket('path' in where ? where : { ...where, host: '127.0.0.1' });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+export type BackendKind = 'nbdkit-memory' | 'nbdkit-file' | 'qemu-raw' | 'qemu-qcow2' | 'nbd-server';
+
+export const BACKEND_KINDS: readonly BackendKind[] = [
+  'nbdkit-memory',
+  'nbdkit-file',
+  'qemu-raw',
+  'qemu-qcow2',
+  'nbd-server',
+];
+
+export interface DiskBackend extends Backend {
+  /** A raw file with the backend's bytes, got without ublk-nbd. Ends the backend. */
+  rawBytes(): Promise<string>;
+}
+
+/** An empty disk of `sizeBytes` behind a backend of this kind. */
+export async function startDisk(
+  scope: Scope,
+  kind: BackendKind,
+  transport: Transport,
+  sizeBytes: number,
+): Promise<DiskBackend> {
+  const image = scope.path(`${kind}.img`);
+  const raw = scope.path(`${kind}.raw`);
+  if (kind === 'nbdkit-memory') {
+    const backend = await startNbdkit(scope, ['memory', String(sizeBytes)], transport);
+    // Its bytes are nowhere but in it: another NBD client fetches them.
+    const rawBytes = async (): Promise<string> => {
+      await must(['qemu-img', 'convert', '-f', 'raw', '-O', 'raw', backend.uri, raw]);
+      await backend.stop();
+      return raw;
+    };
+    return { ...backend, rawBytes };
+  }
+  const format = kind === 'qemu-qcow2' ? 'qcow2' : 'raw';
+  await must(['qemu-img', 'create', '-q', '-f', format, image, String(sizeBytes)]);
+  const backend = await startOn(scope, kind, image, transport);
+  const rawBytes = async (): Promise<string> => {
+    await backend.stop();
+    if (format === 'raw') return image;
+    await must(['qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', image, raw]);
+    return raw;
+  };
+  return { ...backend, rawBytes };
+}
+
+function startOn(
+  scope: Scope,
+  kind: Exclude<BackendKind, 'nbdkit-memory'>,
+  image: string,
+  transport: Transport,
+): Promise<Backend> {
+  if (kind === 'nbdkit-file') return startNbdkit(scope, ['file', image], transport);
+  if (kind === 'nbd-server') return startNbdServer(scope, image, transport);
+  return startQemuNbd(scope, image, kind === 'qemu-raw' ? 'raw' : 'qcow2', transport);
+}
+
+/** Asserts that a backend is still there; the message has what it said. */
+export async function assertAlive(backend: Backend, running?: Running): Promise<void> {
+  assert(isRunning(backend.pid), running ? describe(await running.exited) : backend.stderr());
+}

@@ -1,0 +1,93 @@
+/**
+ * Owns: what a test asks of a block device: its limits, its bytes without the page cache.
+ * Runs in: device test processes, as root.
+ * Must not: open a device without O_DIRECT where a claim is about what the device answers.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { createReadStream, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { must, type Outcome, run, shell } from './process.ts';
+import type { Scope } from './scope.ts';
+
+export const KIB = 1024;
+export const MIB = 1024 * 1024;
+
+/** A text from /sys/block/NODE/…, such as `queue/write_cache`. */
+export function sysfsText(node: string, attribute: string): string {
+  return readFileSync(`/sys/block/${node}/${attribute}`, 'utf8').trim();
+}
+
+/** A number from /sys/block/NODE/…, such as `queue/logical_block_size` or `ro`. */
+export function sysfsNumber(node: string, attribute: string): number {
+  return Number(sysfsText(node, attribute));
+}
+
+/** What `blockdev OPTION DEVICE` prints, as a number. */
+export async function blockdevNumber(option: string, path: string): Promise<number> {
+  return Number(await must(['blockdev', option, path]));
+}
+
+export interface Range {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** One direct read for each range, in order; all their bytes behind one another. */
+export async function readDirect(
+  scope: Scope,
+  path: string,
+  ranges: readonly Range[],
+): Promise<Buffer> {
+  const out = scope.path(`read-${Math.random().toString(36).slice(2)}`);
+  const reads = ranges.map(
+    ({ offsetBytes, lengthBytes }) =>
+      `dd status=none if=${path} of=${out} bs=${lengthBytes} count=1 skip=${offsetBytes} ` +
+      'iflag=direct,skip_bytes,fullblock oflag=append conv=notrunc',
+  );
+  await shell(reads.join('\n'));
+  return readFileSync(out);
+}
+
+/** dd's outcome; tests look at its status and at what it says of the error. */
+export function dd(...operands: readonly string[]): Promise<Outcome> {
+  return run(['dd', 'status=none', ...operands]);
+}
+
+export async function sha256File(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: MIB })) {
+    hash.update(chunk as Buffer);
+  }
+  return hash.digest('hex');
+}
+
+/** Bytes that tell their offset: each 8 of them are their own position, as nbdkit's pattern has it. */
+export function patternBytes(offsetBytes: number, lengthBytes: number): Buffer {
+  assert(offsetBytes % 8 === 0 && lengthBytes % 8 === 0);
+  const bytes = Buffer.alloc(lengthBytes);
+  for (let at = 0; at < lengthBytes; at += 8) {
+    bytes.writeBigUInt64BE(BigInt(offsetBytes + at), at);
+  }
+  return bytes;
+}
+
+/** A file of `lengthBytes` with different bytes in every block; `seed` makes two of them differ. */
+export async function makeImage(path: string, lengthBytes: number, seed = 1): Promise<void> {
+  const file = await open(path, 'w');
+  const chunk = Buffer.alloc(MIB);
+  try {
+    for (let offset = 0; offset < lengthBytes; offset += MIB) {
+      for (let at = 0; at < MIB; at += 8) chunk.writeBigUInt64BE(BigInt((offset + at) * seed), at);
+      const length = Math.min(MIB, lengthBytes - offset);
+      await file.write(chunk, 0, length, offset);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Forgets clean pages, so that the next read reaches the device. */
+export function dropCaches(): Promise<string> {
+  return shell('sync; echo 3 >/proc/sys/vm/drop_caches');
+}

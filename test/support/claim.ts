@@ -1,0 +1,42 @@
+/**
+ * Owns: what every device test has around it: a scope, a limit of time, the check that nothing is left.
+ * Runs in: device test processes under a kernel with the ublk driver. node:test, not tap: tap's own start
+ * costs more than most tests where the processor is emulated.
+ * Must not: skip: a claim that cannot be tested here is a failure.
+ */
+import { spawnSync } from 'node:child_process';
+import test, { before } from 'node:test';
+import { assertNothingLeft } from './leftovers.ts';
+import { Scope } from './scope.ts';
+
+/** Emulated processors are slow; a claim that needs longer says so. */
+const TIMEOUT_MS = 300_000;
+
+/** True in `npm run test:full`: all combinations, the long times. */
+export const isFull = process.env.UBLK_NBD_TEST_FULL === '1';
+
+before(() => {
+  // Where the kernel has the driver built in, there is no module to load.
+  spawnSync('modprobe', ['-q', 'ublk_drv']);
+});
+
+/** A test whose name is what it claims. Afterwards everything that it made has to be gone. */
+export function claim(
+  name: string,
+  body: (scope: Scope) => Promise<void>,
+  options: { readonly timeoutMs?: number } = {},
+): void {
+  test(name, { timeout: options.timeoutMs ?? TIMEOUT_MS }, async () => {
+    const scope = new Scope();
+    const errors: unknown[] = [];
+    for (const step of [() => body(scope), () => scope.close(), assertNothingLeft]) {
+      try {
+        await step();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length === 1) throw errors[0];
+    if (errors.length > 1) throw new Error(errors.map(String).join('\nand then: '));
+  });
+}

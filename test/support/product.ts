@@ -1,0 +1,140 @@
+/**
+ * Owns: the product as its user has it: the command ublk-nbd, its output and its exit status.
+ * Runs in: device test processes.
+ * Must not: import the product's code; what a test says of ublk-nbd is what its command line shows.
+ */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, type Outcome, type RunOptions, type Running, run, start } from './process.ts';
+import type { Scope } from './scope.ts';
+
+/** The package's folder: this file is dist/test/support/product.js when it runs. */
+export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+const program = join(packageFolder, 'dist', 'bin', 'ublk-nbd.js');
+
+/** The words that run ublk-nbd with these arguments. */
+export function commandOf(...args: readonly string[]): string[] {
+  return [process.execPath, program, ...args];
+}
+
+/** Runs ublk-nbd to its end, whatever its status. */
+export function ublkNbd(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+  return run(commandOf(...args), options);
+}
+
+/** Starts ublk-nbd; the scope ends it. */
+export function startUblkNbd(
+  scope: Scope,
+  args: readonly string[],
+  options: RunOptions = {},
+): Running {
+  return start(scope, commandOf(...args), options);
+}
+
+/** Runs ublk-nbd, which has to succeed; its standard output. */
+export async function ublkNbdMust(...args: readonly string[]): Promise<string> {
+  const outcome = await ublkNbd(args);
+  assert.equal(outcome.status, 0, describe(outcome));
+  return outcome.stdout;
+}
+
+/** One device as `list --json` prints it; a size is a number, or text where that is not exact. */
+export interface ListedDevice {
+  readonly id: number;
+  readonly path: string;
+  readonly name?: string;
+  readonly target: string;
+  readonly state: string;
+  readonly sizeBytes: number | string;
+  readonly readOnly: boolean;
+  readonly queues: number;
+  readonly depth: number;
+  readonly logicalBlockBytes: number;
+  readonly serverPid: number;
+  readonly reason?: string;
+  readonly details?: {
+    readonly backend: { readonly [field: string]: unknown };
+    readonly dataPath: string;
+    readonly maxIoBytes: number;
+    readonly counters: { readonly [name: string]: number | string };
+  };
+}
+
+export async function list(...options: readonly string[]): Promise<ListedDevice[]> {
+  return JSON.parse(await ublkNbdMust('list', '--json', ...options)) as ListedDevice[];
+}
+
+/** The device's line of `list --json`. */
+export async function listed(path: string, ...options: readonly string[]): Promise<ListedDevice> {
+  const devices = await list(...options);
+  const found = devices.find((device) => device.path === path);
+  assert(found, `${path} is not listed: ${JSON.stringify(devices)}`);
+  return found;
+}
+
+export interface Device {
+  /** /dev/ublkbN */
+  readonly path: string;
+  /** ublkbN */
+  readonly node: string;
+  readonly id: number;
+  disconnect(...options: readonly string[]): Promise<void>;
+}
+
+/** Connects a target; the scope disconnects it if the test did not. */
+export async function connect(
+  scope: Scope,
+  target: string,
+  ...options: readonly string[]
+): Promise<Device> {
+  const outcome = await ublkNbd(['connect', target, ...options]);
+  assert.equal(outcome.status, 0, describe(outcome));
+  const match = /^\/dev\/ublkb(\d+)\n$/.exec(outcome.stdout);
+  assert(match, `connect prints the path alone: ${describe(outcome)}`);
+  return deviceOf(scope, Number(match[1]));
+}
+
+/** A device that is connected; the scope disconnects it if the test does not. */
+export function deviceOf(scope: Scope, id: number): Device {
+  const path = `/dev/ublkb${id}`;
+  let connected = true;
+  const device: Device = {
+    path,
+    node: `ublkb${id}`,
+    id,
+    disconnect: async (...options) => {
+      const outcome = await ublkNbd(['disconnect', path, ...options]);
+      assert.equal(outcome.status, 0, describe(outcome));
+      connected = false;
+      assert(!existsSync(path), `${path} is still there`);
+    },
+  };
+  scope.defer(async () => {
+    if (connected && existsSync(`/dev/ublkc${id}`)) await device.disconnect('--force');
+  });
+  return device;
+}
+
+/**
+ * Asserts what every refusal looks like: one line on stderr with its code and a cure, the exit
+ * status of that code, nothing on stdout. Returns the line.
+ */
+export function assertRefused(
+  outcome: Outcome,
+  code: string,
+  status: number,
+  text: RegExp,
+): string {
+  assert.equal(outcome.stdout, '', describe(outcome));
+  assert.match(outcome.stderr, /^[^\n]+\n$/, `one line on stderr: ${describe(outcome)}`);
+  const line = outcome.stderr.trimEnd();
+  assert(line.endsWith(`[${code}]`), `the line ends with its code ${code}: ${line}`);
+  assert.match(line, text);
+  assert.match(line, /[^;]; [^;]/, `the line says what mends it: ${line}`);
+  assert.doesNotMatch(line, / at .*:\d+:\d+/, `no stack trace: ${line}`);
+  assert.doesNotMatch(line, /\bthe server\b(?! process)/i, `"backend", never "server": ${line}`);
+  assert.equal(outcome.status, status, describe(outcome));
+  return line;
+}

@@ -1,0 +1,40 @@
+/**
+ * Owns: what a test has to undo at its end, in reverse order, and its own folder.
+ * Runs in: test processes.
+ * Must not: stop at the first failure; every clean-up runs, and the first error is reported at the end.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export class Scope {
+  readonly #cleanups: (() => Promise<void> | void)[] = [];
+  #folder: string | undefined;
+
+  /** Adds a clean-up; those added last run first. */
+  defer(cleanup: () => Promise<void> | void): void {
+    this.#cleanups.push(cleanup);
+  }
+
+  /** A path in the test's own folder, which goes with the scope. */
+  path(name: string): string {
+    if (this.#folder === undefined) {
+      const folder = mkdtempSync(join(tmpdir(), 'unbd-'));
+      this.#folder = folder;
+      this.#cleanups.unshift(() => rmSync(folder, { recursive: true, force: true }));
+    }
+    return join(this.#folder, name);
+  }
+
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    for (const cleanup of this.#cleanups.splice(0).reverse()) {
+      try {
+        await cleanup();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+}
