@@ -14,6 +14,8 @@ inline uint64_t monotonic_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000ULL + static_cast<uint64_t>(now.tv_nsec);
 }
 
-inline uint64_t monotonic_ms() { return monotonic_ns() / 1'000'000ULL; }
+inline uint64_t monotonic_ms() {
+  return monotonic_ns() / 1'000'000ULL;
+}
 
 }  // namespace unbd

@@ -1,4 +1,5 @@
-// Owns: Fd, a file descriptor with one owner. Any thread; an Fd itself is not shared between threads.
+// Owns: Fd, a file descriptor with one owner. Any thread; an Fd itself is not shared between
+// threads.
 // Must not: be copied, or hold a descriptor that something else closes.
 #pragma once
 

@@ -12,13 +12,16 @@
 namespace unbd {
 
 struct RingOptions {
-  unsigned entries = 256;     // SQ entries; rounded up to a power of two by the kernel
-  unsigned cq_entries = 512;  // CQ entries, >= entries: every SQE in flight must have room for its CQE
-  bool sqe128 = false;        // the ublk control ring needs 128-byte SQEs
+  unsigned entries = 256;  // SQ entries; the kernel rounds up to a power of two
+  // CQ entries, >= entries: every SQE in flight must have room for its CQE.
+  unsigned cq_entries = 512;
+  bool sqe128 = false;  // the ublk control ring needs 128-byte SQEs
 };
 
 class Ring {
  public:
+  static constexpr int kFileSlots = 16;
+
   Ring() = default;
   ~Ring();
   Ring(const Ring&) = delete;
@@ -29,9 +32,18 @@ class Ring {
   int init(const RingOptions& options);
   void close();
   bool is_open() const { return open_; }
+
+  // Puts fd into the ring's table of registered files, which saves a look-up for each SQE that
+  // names it by IOSQE_FIXED_FILE. Returns its slot, or -errno (-ENFILE: all kFileSlots are taken).
+  // The ring holds its own reference until unregister_file() or close(); the caller still closes
+  // fd.
+  int register_file(int fd);
+  void unregister_file(int slot);
+
   int fd() const { return ring_.ring_fd; }
 
-  // A zeroed SQE; never null: a full SQ is submitted first. The caller sets all that it needs, and user_data.
+  // A zeroed SQE; never null: a full SQ is submitted first. The caller sets all that it needs, and
+  // user_data.
   io_uring_sqe* get_sqe();
 
   // Submits what is staged without waiting. Returns 0 or -errno.
@@ -59,6 +71,7 @@ class Ring {
  private:
   io_uring ring_{};
   bool open_ = false;
+  uint32_t used_file_slots_ = 0;
 };
 
 }  // namespace unbd
