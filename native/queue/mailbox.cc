@@ -1,0 +1,31 @@
+// Owns: the implementation of Mailbox (see mailbox.h).
+// Runs on: as said there.
+// Must not: block.
+#include "queue/mailbox.h"
+
+#include <liburing.h>
+#include <sys/eventfd.h>
+
+#include <cerrno>
+
+#include "base/assert.h"
+
+namespace unbd {
+
+int Mailbox::open() {
+  event_ = Fd(::eventfd(0, EFD_CLOEXEC));
+  return event_.valid() ? 0 : -errno;
+}
+
+void Mailbox::post(Command command) {
+  commands_.fetch_or(command, std::memory_order_release);
+  // Adds 1 to a 64-bit count, so it blocks only after 2^64 - 2 posts.
+  int result = ::eventfd_write(event_.get(), 1);
+  UN_ASSERT(result == 0);
+}
+
+void Mailbox::stage_wait(io_uring_sqe* sqe) {
+  io_uring_prep_read(sqe, event_.get(), &event_count_, sizeof(event_count_), 0);
+}
+
+}  // namespace unbd
