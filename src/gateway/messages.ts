@@ -1,5 +1,6 @@
 /**
- * Owns: what the CLI and the controller say to each other: request names, their arguments and answers.
+ * Owns: what the CLI and the controller say to each other: request names, their arguments and
+ * answers.
  * Runs in: both; types and constants only.
  * Must not: hold a secret; the registry stores some of these records.
  */
@@ -66,6 +67,8 @@ export interface ControllerApi {
   /** `device` is N, ublkbN, /dev/ublkbN or a name. */
   disconnect: { argument: { device: string; force: boolean }; answer: { id: number } };
   list: { argument: { verbose: boolean }; answer: readonly DeviceView[] };
-  /** Ends the controller; refuses (UNBD_DEVICE_BUSY) while devices are there, unless `keepDevices`. */
+  /**
+   * Ends the controller; refuses (UNBD_DEVICE_BUSY) while devices are there, unless `keepDevices`.
+   */
   shutdown: { argument: { keepDevices: boolean }; answer: null };
 }

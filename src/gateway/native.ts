@@ -1,5 +1,6 @@
 /**
- * Owns: the only load of the addon, and the contract of what it exports (native/node implements it).
+ * Owns: the only load of the addon, and the contract of what it exports (native/node implements
+ * it).
  * Runs in: server processes and, for `info` and `doctor`, the CLI; on the JS main thread.
  * Must not: decide anything; it converts nothing and retries nothing.
  */
@@ -16,9 +17,10 @@ export type NativeEndpoint =
   | { readonly kind: 'vsock'; readonly cid: number; readonly port: number };
 
 /**
- * A socket that the addon made, connected and owns (O_CLOEXEC, SO_LINGER {1,0}; TCP: NODELAY, keepalive 10/5/3,
- * TCP_USER_TIMEOUT 30 s). Its promises reject with an Error whose `code` is an errno name (`ECONNREFUSED`, `ETIMEDOUT`,
- * `EPIPE`; end of stream is `ENODATA`). At most one send and one recv at a time.
+ * A socket that the addon made, connected and owns (O_CLOEXEC, SO_LINGER {1,0}; TCP: NODELAY,
+ * keepalive 10/5/3, TCP_USER_TIMEOUT 30 s). Its promises reject with an Error whose `code` is an
+ * errno name (`ECONNREFUSED`, `ETIMEDOUT`, `EPIPE`; end of stream is `ENODATA`). At most one send
+ * and one recv at a time.
  */
 export interface NativeTransport {
   send(bytes: Uint8Array, timeoutMs: number): Promise<void>;
@@ -40,7 +42,10 @@ export type AdapterSpec =
     }
   | {
       readonly kind: 'nbd';
-      /** One connected transport past its handshake for each queue; owned by the queues from here on. */
+      /**
+       * One connected transport past its handshake for each queue; owned by the queues from here
+       * on.
+       */
       readonly transports: readonly NativeTransport[];
       readonly structuredReplies: boolean;
       readonly readOnly: boolean;
@@ -61,10 +66,18 @@ export interface QueuesSpec {
   readonly queueCount: number;
   readonly depth: number;
   readonly maxIoBytes: number;
-  /** Size of the device, bytes; requests beyond it are refused by an assertion (the kernel checks them). */
+  /**
+   * Size of the device, bytes; requests beyond it are refused by an assertion (the kernel checks
+   * them).
+   */
   readonly sizeBytes: bigint;
   readonly readOnly: boolean;
   readonly dataPath: 'copy' | 'user-copy';
+  /**
+   * Keep the driver from looking for partitions where its flag for that is missing (queue threads
+   * drop CAP_SYS_ADMIN).
+   */
+  readonly noPartitionScan: boolean;
   readonly adapter: AdapterSpec;
 }
 

@@ -1,0 +1,79 @@
+/**
+ * Owns: taking over devices whose owner is gone: what serves goes on, what was half done is undone.
+ * Runs in: the controller.
+ * Must not: touch a device whose owner lives, or delete a device of the driver that is not ours.
+ */
+
+import { Device } from './device.ts';
+import { cleanUp } from './disconnect.ts';
+import type { Host } from './host.ts';
+import { adoptServerProcess } from './launch.ts';
+import { buryDevice, deviceLost } from './lost.ts';
+import { isAlive } from './process.ts';
+import type { DeviceRecord } from './registry.ts';
+
+/** Every record without a living owner becomes a device of ours, or is cleaned away. */
+export async function adoptOrphans(host: Host): Promise<void> {
+  const { records, corrupt } = host.registry.readAll();
+  for (const path of corrupt) {
+    host.log('error', undefined, `a corrupt record was put aside as ${path}`);
+  }
+  for (const record of records) {
+    if (host.devices.has(record.id) || isAlive(record.owner)) continue;
+    await adoptRecord(host, record);
+  }
+}
+
+/** Undefined when nothing of the device is left. */
+export async function adoptRecord(host: Host, record: DeviceRecord): Promise<Device | undefined> {
+  const device = new Device(host, { ...record, owner: host.owner }, stateOf(record));
+  host.devices.set(record.id, device);
+  if (record.serverProcess !== undefined && isAlive(record.serverProcess)) {
+    const serverProcess = adoptServerProcess(record.serverProcess);
+    device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
+  }
+  await device.exclusive(() => settle(host, device));
+  return host.devices.get(record.id) === device ? device : undefined;
+}
+
+function stateOf(record: DeviceRecord): 'CONNECTED' | 'STOPPING' | 'CONNECTING' | 'DEAD' {
+  if (record.phase === 'live') return 'CONNECTED';
+  if (record.phase === 'stopping') return 'STOPPING';
+  return record.phase === 'dead' ? 'DEAD' : 'CONNECTING';
+}
+
+async function settle(host: Host, device: Device): Promise<void> {
+  const { id, record } = device;
+  device.update({ owner: host.owner });
+  if (device.state === 'DEAD') return;
+  if (device.state === 'CONNECTED') {
+    const info = await host.control.info(id);
+    const served = device.serverProcess !== undefined;
+    if (served && info?.state === 'LIVE') {
+      host.log('info', id, `adopted from process ${record.owner.pid}`);
+      return;
+    }
+    const reason = served ? 'the device was deleted' : 'the server process ended';
+    await buryDevice(host, device, `${reason} while no controller was there`);
+    return;
+  }
+  host.log('info', id, `cleaned away: its owner ended in phase ${record.phase}`);
+  await cleanUpIfOurs(host, device);
+}
+
+/**
+ * A device in phase `adding` may have the id of a stranger's device: ours was perhaps never added.
+ * Ours has no server process that lives (it ends with the connection to its owner), and was never
+ * started under another pid.
+ */
+async function cleanUpIfOurs(host: Host, device: Device): Promise<void> {
+  const { id, record } = device;
+  const info = record.shape === undefined ? await host.control.info(id) : undefined;
+  const strangers = info !== undefined && info.state !== 'DEAD';
+  if (strangers) {
+    host.devices.delete(id);
+    host.registry.remove(id);
+    return;
+  }
+  await cleanUp(host, device);
+}

@@ -1,0 +1,257 @@
+/**
+ * Owns: `connect` as a sequence of steps: claim an id, launch, open the backend, ADD, queues,
+ * START, nodes, link.
+ * Runs in: the controller and `connect --foreground`.
+ * Must not: leave anything of a sequence that did not reach its end, or add a device before its
+ * backend is known to be usable.
+ */
+import { GatewayError } from '../protocols/errors.ts';
+import { claimDevice, moveToNextId, releaseDevice } from './claim.ts';
+import type { AddedDevice } from './control.ts';
+import type { Device } from './device.ts';
+import { charPath } from './device-name.ts';
+import { endServerProcess, removeFromDriver } from './disconnect.ts';
+import type { Host } from './host.ts';
+import { deviceLost, serverEnded } from './lost.ts';
+import type { ConnectOptions } from './messages.ts';
+import { type DevicePlan, planDevice } from './params.ts';
+import { isAlive } from './process.ts';
+import type { Peer } from './rpc.ts';
+import type { OpenAnswer, OpenArgument, StartArgument } from './server-messages.ts';
+import { Steps, unlessAborted } from './undo.ts';
+
+/** Node starts slowly under an emulated processor. */
+const LAUNCH_TIMEOUT_MS = 30_000;
+/** Above what the server process's own limits add up to; it answers or fails before. */
+const OPEN_TIMEOUT_MS = 300_000;
+const START_QUEUES_TIMEOUT_MS = 30_000;
+const FAIL_ALL_TIMEOUT_MS = 1_000;
+
+export interface ConnectContext {
+  readonly signal: AbortSignal;
+  progress(text: string): void;
+}
+
+/** Resolves with a device that can be opened; rejects with nothing left behind. */
+export async function connectDevice(
+  host: Host,
+  options: ConnectOptions,
+  context: ConnectContext,
+): Promise<Device> {
+  const { signal } = context;
+  const steps = new Steps(
+    signal,
+    (name) => context.progress(name),
+    (name, error) => host.log('error', undefined, `undo of '${name}' failed: ${error.line}`),
+  );
+  try {
+    return await connectSteps(host, options, signal, steps);
+  } catch (error) {
+    await steps.undoAll();
+    throw signal.aborted ? new GatewayError('UNBD_INTERRUPTED', 'interrupted') : error;
+  }
+}
+
+interface Prepared {
+  readonly device: Device;
+  readonly peer: Peer;
+  readonly start: StartArgument;
+}
+
+async function connectSteps(
+  host: Host,
+  options: ConnectOptions,
+  signal: AbortSignal,
+  steps: Steps,
+): Promise<Device> {
+  const prepared = await addSteps(host, options, signal, steps);
+  await startSteps(host, prepared, signal, steps);
+  const { device } = prepared;
+  const { name } = options;
+  await steps.run('find the block device', async () => {
+    const made = await host.nodes.ensureBlock(device.id);
+    device.update({ madeNodes: [...device.record.madeNodes, ...made] });
+  });
+  if (name !== undefined) {
+    await steps.run(
+      'make the link',
+      () => host.nodes.makeLink(name, device.id),
+      () => host.nodes.removeLink(name, device.id),
+    );
+  }
+  await steps.run('open the device', () => host.nodes.prove(device.id));
+  steps.throwIfInterrupted();
+  becomeConnected(host, device);
+  return device;
+}
+
+/** Everything that can fail at the backend comes before the device is added. */
+async function addSteps(
+  host: Host,
+  options: ConnectOptions,
+  signal: AbortSignal,
+  steps: Steps,
+): Promise<Prepared> {
+  const device = await steps.run(
+    'choose a device number',
+    () => claimDevice(host, options),
+    (claimed) => releaseDevice(host, claimed),
+  );
+  const peer = await steps.run(
+    'start the server process',
+    () => launch(host, device, signal),
+    () => endServerProcess(host, device),
+  );
+  const { processors } = host;
+  const argument: OpenArgument = { options, processors };
+  const opened = (await steps.runUnlessInterrupted('open the backend', () =>
+    peer.request('open', argument, { timeoutMs: OPEN_TIMEOUT_MS }),
+  )) as OpenAnswer;
+  const features = await steps.run('ask the driver', () => host.control.features());
+  const plan = planDevice({ options, ...opened, features, processors });
+  const added = await steps.run(
+    'add the device',
+    () => addDevice(host, device, plan, opened),
+    async () => {
+      // The driver waits for the char device to be closed before it lets go of a device.
+      await endServerProcess(host, device);
+      await removeFromDriver(host, device.id);
+    },
+  );
+  return { device, peer, start: startArgument(device, plan, added) };
+}
+
+async function startSteps(
+  host: Host,
+  { device, peer, start }: Prepared,
+  signal: AbortSignal,
+  steps: Steps,
+): Promise<void> {
+  await steps.run(
+    'find the char device',
+    async () => device.update({ madeNodes: await host.nodes.ensureChar(device.id) }),
+    () => host.nodes.remove(device.record.madeNodes),
+  );
+  await steps.runUnlessInterrupted('start the queues', () =>
+    peer.request('start', start, { timeoutMs: START_QUEUES_TIMEOUT_MS }),
+  );
+  await steps.run(
+    'start the device',
+    () => startDevice(host, device, peer, signal),
+    () => stopDevice(host, device, peer),
+  );
+}
+
+/** Starts a server process and waits for its hello; ends it when that does not come. */
+async function launch(host: Host, device: Device, signal: AbortSignal): Promise<Peer> {
+  const { token } = device.record;
+  const arrival = host.arrivals.expect(token);
+  const serverProcess = host.launch({ token, socketPath: host.socketPath });
+  device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = serverEnded('did not say hello in time');
+    timer = setTimeout(() => reject(error), LAUNCH_TIMEOUT_MS);
+  });
+  const early = serverProcess.ended.then((how) => {
+    throw serverEnded(how);
+  });
+  try {
+    const peer = await unlessAborted(Promise.race([arrival, late, early]), signal);
+    device.attachPeer(peer);
+    device.update({ serverProcess: serverProcess.identity });
+    return peer;
+  } catch (error) {
+    await endServerProcess(host, device);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    host.arrivals.forget(token);
+  }
+}
+
+/**
+ * ADD_DEV and SET_PARAMS under the claimed id, or under the next free one when somebody else took
+ * it.
+ */
+async function addDevice(
+  host: Host,
+  device: Device,
+  plan: DevicePlan,
+  opened: OpenAnswer,
+): Promise<AddedDevice> {
+  const { readOnly, logicalBlockBytes, sizeBytes } = plan;
+  for (;;) {
+    const { flags, queueCount, depth, maxIoBytes } = plan;
+    const request = { id: device.id, flags, queueCount, depth, maxIoBytes, params: plan.params };
+    const added = await host.control.add(request);
+    if (added === 'exists') {
+      moveToNextId(host, device);
+      continue;
+    }
+    device.update({
+      backend: opened.backend,
+      shape: {
+        queues: added.queueCount,
+        depth: added.depth,
+        maxIoBytes: added.maxIoBytes,
+        sizeBytes,
+        readOnly,
+        logicalBlockBytes,
+      },
+    });
+    return added;
+  }
+}
+
+function startArgument(device: Device, plan: DevicePlan, added: AddedDevice): StartArgument {
+  const { options } = device.record;
+  return {
+    devId: device.id,
+    charDevicePath: charPath(device.id),
+    queueCount: added.queueCount,
+    depth: added.depth,
+    maxIoBytes: added.maxIoBytes,
+    sizeBytes: plan.sizeBytes,
+    readOnly: plan.readOnly,
+    dataPath: options.dataPath,
+    suppressPartitionScan: plan.suppressPartitionScan,
+    // Recorded as it will be when the sequence has succeeded; before that the registry decides.
+    record: { ...device.record, phase: 'live' },
+  };
+}
+
+/**
+ * START_DEV. On Linux 6.12 it reads the partition table before it returns, from a backend that may
+ * hang: an abort makes the queues fail what is asked of them, so that it comes back.
+ */
+async function startDevice(
+  host: Host,
+  device: Device,
+  peer: Peer,
+  signal: AbortSignal,
+): Promise<void> {
+  const { pid } = peer.remote;
+  const starting = host.control.start(device.id, pid);
+  try {
+    await unlessAborted(starting, signal);
+  } catch (error) {
+    await stopDevice(host, device, peer);
+    await starting.catch(() => undefined);
+    throw error;
+  }
+}
+
+async function stopDevice(host: Host, device: Device, peer: Peer): Promise<void> {
+  await peer.request('failAll', null, { timeoutMs: FAIL_ALL_TIMEOUT_MS }).catch(() => undefined);
+  await host.control.stop(device.id);
+}
+
+function becomeConnected(host: Host, device: Device): void {
+  const { serverProcess } = device;
+  if (serverProcess === undefined || !isAlive(serverProcess.identity)) {
+    throw serverEnded('ended before the device was ready');
+  }
+  device.setState('CONNECTED');
+  device.update({ phase: 'live', connectedAtMs: host.nowMs() });
+}

@@ -1,0 +1,145 @@
+/**
+ * Owns: the driver's control commands: the helper is run for each, with a deadline, and its answer
+ * understood.
+ * Runs in: the controller, `connect --foreground`, and for `doctor` the CLI.
+ * Must not: issue a command itself: one that waits in the driver cannot be killed, a helper can be
+ * left behind.
+ */
+import { existsSync } from 'node:fs';
+import { controlError } from './control-error.ts';
+import { type HelperAnswer, runHelper } from './control-helper.ts';
+import type { DeviceParams } from './params.ts';
+
+export interface AddRequest {
+  readonly id: number;
+  readonly flags: bigint;
+  readonly queueCount: number;
+  readonly depth: number;
+  readonly maxIoBytes: number;
+  readonly params: DeviceParams;
+}
+
+/** What the driver granted; at most what was asked for. */
+export interface AddedDevice {
+  readonly flags: bigint;
+  readonly queueCount: number;
+  readonly depth: number;
+  readonly maxIoBytes: number;
+}
+
+export interface DriverInfo {
+  /** DEAD, LIVE, QUIESCED or FAIL_IO. DEAD is also what was added and not started. */
+  readonly state: string;
+  /** The server process as the driver knows it; <= 0 for none. */
+  readonly serverPid: number;
+}
+
+/** Every method rejects with a GatewayError, within its deadline. */
+export interface Control {
+  features(): Promise<bigint>;
+  /** ADD_DEV and SET_PARAMS; nothing is left behind when it rejects. `exists`: the id is taken. */
+  add(request: AddRequest): Promise<AddedDevice | 'exists'>;
+  start(id: number, serverPid: number): Promise<void>;
+  stop(id: number): Promise<void>;
+  /** Flushes and stops. UNBD_DEVICE_BUSY while the disk is in use, unless `force`. */
+  disconnect(id: number, force: boolean): Promise<void>;
+  /** Waits until nobody holds the device. That there is none is success for both. */
+  del(id: number): Promise<void>;
+  delAsync(id: number): Promise<void>;
+  /** Undefined when the driver has no such device. */
+  info(id: number): Promise<DriverInfo | undefined>;
+}
+
+const QUICK_TIMEOUT_MS = 5_000;
+/** Some kernels fail to complete ADD_DEV at all (ublk_init_queues in 6.17). */
+const ADD_TIMEOUT_MS = 30_000;
+/** On Linux 6.12 START_DEV reads the partition table, through the backend. */
+const START_TIMEOUT_MS = 60_000;
+const STOP_TIMEOUT_MS = 60_000;
+const DELETE_TIMEOUT_MS = 15_000;
+
+export const driverControl: Control = {
+  async features() {
+    const answer = await command('features', {}, QUICK_TIMEOUT_MS);
+    return BigInt(String(answer.features));
+  },
+  async add(request) {
+    const answer = await runHelper('add', addValues(request), ADD_TIMEOUT_MS);
+    if (answer.errno === 'EEXIST') return 'exists';
+    const { flags, queues, depth, max_io_bytes } = checked('add', answer);
+    return {
+      flags: BigInt(String(flags)),
+      queueCount: Number(queues),
+      depth: Number(depth),
+      maxIoBytes: Number(max_io_bytes),
+    };
+  },
+  async start(id, serverPid) {
+    await command('start', { id, pid: serverPid }, START_TIMEOUT_MS);
+  },
+  async stop(id) {
+    await commandOnPresent('stop', { id }, STOP_TIMEOUT_MS);
+  },
+  async disconnect(id, force) {
+    await command('disconnect', { id, force: force ? 1 : 0 }, STOP_TIMEOUT_MS);
+  },
+  async del(id) {
+    await commandOnPresent('del', { id }, DELETE_TIMEOUT_MS);
+  },
+  async delAsync(id) {
+    await commandOnPresent('del_async', { id }, QUICK_TIMEOUT_MS);
+  },
+  async info(id) {
+    const answer = await commandOnPresent('info', { id }, QUICK_TIMEOUT_MS);
+    if (answer === undefined) return undefined;
+    return { state: String(answer.state), serverPid: Number(answer.pid) };
+  },
+};
+
+/** The helper's names for what `add` sets. */
+export function addValues(request: AddRequest): Readonly<Record<string, string | number>> {
+  const { id, flags, queueCount, depth, maxIoBytes, params } = request;
+  const { discard } = params;
+  return {
+    id,
+    flags: `0x${flags.toString(16)}`,
+    queues: queueCount,
+    depth,
+    max_io_bytes: maxIoBytes,
+    attrs: params.attrs,
+    logical_bs_shift: params.logicalBlockShift,
+    physical_bs_shift: params.physicalBlockShift,
+    io_opt_shift: params.ioOptShift,
+    io_min_shift: params.ioMinShift,
+    max_sectors: params.maxSectors,
+    dev_sectors: params.devSectors.toString(),
+    ...(discard === undefined
+      ? {}
+      : {
+          discard_granularity: discard.granularityBytes,
+          max_discard_sectors: discard.maxDiscardSectors,
+          max_write_zeroes_sectors: discard.maxWriteZeroesSectors,
+        }),
+  };
+}
+
+type Values = Readonly<Record<string, string | number>>;
+
+async function command(name: string, values: Values, timeoutMs: number): Promise<HelperAnswer> {
+  return checked(name, await runHelper(name, values, timeoutMs));
+}
+
+/** For a command that a device which is gone does not need any more. */
+async function commandOnPresent(
+  name: string,
+  values: Values,
+  timeoutMs: number,
+): Promise<HelperAnswer | undefined> {
+  const answer = await runHelper(name, values, timeoutMs);
+  return answer.errno === 'ENODEV' ? undefined : checked(name, answer);
+}
+
+function checked(name: string, answer: HelperAnswer): HelperAnswer {
+  if (answer.ok === true) return answer;
+  throw controlError(name, answer, existsSync('/sys/class/misc/ublk-control'));
+}

@@ -1,0 +1,147 @@
+/**
+ * Owns: one device while this process owns it: its record, its server process, its state; one
+ * operation at a time.
+ * Runs in: the controller and `connect --foreground`.
+ * Must not: serve I/O, or tell a state that its server process and the driver do not have.
+ */
+
+import { blockPath } from './device-name.ts';
+import type { Host } from './host.ts';
+import type { ServerProcess } from './launch.ts';
+import type { DeviceState, DeviceView } from './messages.ts';
+import type { QueuesEvent, QueuesStats } from './native.ts';
+import type { DeviceRecord } from './registry.ts';
+import type { Peer } from './rpc.ts';
+
+const STATS_TIMEOUT_MS = 1_000;
+
+export class Device {
+  readonly #host: Host;
+  #record: DeviceRecord;
+  #state: DeviceState;
+  #peer: Peer | undefined;
+  #serverProcess: ServerProcess | undefined;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(host: Host, record: DeviceRecord, state: DeviceState) {
+    this.#host = host;
+    this.#record = record;
+    this.#state = state;
+  }
+
+  get id(): number {
+    return this.#record.id;
+  }
+
+  get record(): DeviceRecord {
+    return this.#record;
+  }
+
+  get state(): DeviceState {
+    return this.#state;
+  }
+
+  get serverProcess(): ServerProcess | undefined {
+    return this.#serverProcess;
+  }
+
+  /** The connection to its server process; undefined while there is none. */
+  get peer(): Peer | undefined {
+    return this.#peer?.isClosed === true ? undefined : this.#peer;
+  }
+
+  /** Runs after every operation on this device that was asked for before. */
+  exclusive<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#tail.then(operation);
+    this.#tail = result.catch(() => undefined);
+    return result;
+  }
+
+  attachPeer(peer: Peer): void {
+    this.#peer?.close();
+    this.#peer = peer;
+  }
+
+  /** `onEnd` is told once, with how it ended, whatever the state is then. */
+  attachServerProcess(serverProcess: ServerProcess, onEnd: (how: string) => void): void {
+    this.#serverProcess = serverProcess;
+    void serverProcess.ended.then((how) => {
+      if (this.#serverProcess !== serverProcess) return;
+      this.#peer?.close();
+      onEnd(how);
+    });
+  }
+
+  setState(state: DeviceState, reason?: string): void {
+    this.#state = state;
+    const { reason: _, ...rest } = this.#record;
+    this.#record = reason === undefined ? rest : { ...rest, reason };
+  }
+
+  /** Changes the record, here and in the registry. */
+  update(change: Partial<DeviceRecord>): void {
+    this.#record = { ...this.#record, ...change };
+    this.#host.registry.update(this.#record);
+  }
+
+  /** The driver had the id: the record moves to another one, that is claimed. */
+  moveTo(record: DeviceRecord): void {
+    this.#record = record;
+  }
+
+  told(event: QueuesEvent): void {
+    if (this.#state !== 'CONNECTED' && this.#state !== 'FAILING') return;
+    if (event.kind === 'backend-lost' || event.kind === 'protocol-violation') {
+      this.setState('FAILING', event.text === '' ? event.kind : event.text);
+    }
+  }
+
+  async view(verbose: boolean): Promise<DeviceView> {
+    return viewOf(this.#record, this.#state, verbose ? await this.#counters() : undefined);
+  }
+
+  async #counters(): Promise<Readonly<Record<string, bigint | number>>> {
+    try {
+      const options = { timeoutMs: STATS_TIMEOUT_MS };
+      const stats = (await this.peer?.request('stats', null, options)) as QueuesStats | undefined;
+      return { ...stats };
+    } catch {
+      return {};
+    }
+  }
+}
+
+/** A device as `list` shows it. With `counters`, in full. */
+export function viewOf(
+  record: DeviceRecord,
+  state: DeviceState,
+  counters: Readonly<Record<string, bigint | number>> | undefined,
+): DeviceView {
+  const { id, options, shape, backend, reason } = record;
+  const full = counters !== undefined && shape !== undefined && backend !== undefined;
+  return {
+    id,
+    path: blockPath(id),
+    ...(options.name === undefined ? {} : { name: options.name }),
+    target: options.target.text,
+    state,
+    sizeBytes: shape?.sizeBytes ?? 0n,
+    readOnly: shape?.readOnly ?? options.readOnly,
+    queues: shape?.queues ?? 0,
+    depth: shape?.depth ?? 0,
+    logicalBlockBytes: shape?.logicalBlockBytes ?? 0,
+    serverPid: record.serverProcess?.pid ?? 0,
+    connectedAtMs: record.connectedAtMs,
+    ...(reason === undefined ? {} : { reason }),
+    ...(full
+      ? {
+          details: {
+            backend,
+            dataPath: options.dataPath,
+            maxIoBytes: shape.maxIoBytes,
+            counters,
+          },
+        }
+      : {}),
+  };
+}

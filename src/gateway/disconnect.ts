@@ -1,0 +1,83 @@
+/**
+ * Owns: `disconnect`: the way from a device back to nothing, and the parts of it that an undo
+ * needs.
+ * Runs in: the controller and `connect --foreground`.
+ * Must not: stop a disk that is in use without force, or wait without a bound.
+ */
+import { asGatewayError, GatewayError } from '../protocols/errors.ts';
+import { releaseDevice } from './claim.ts';
+import type { Device } from './device.ts';
+import { blockPath } from './device-name.ts';
+import type { Host } from './host.ts';
+
+const STOPPED_TIMEOUT_MS = 10_000;
+const SHUTDOWN_TIMEOUT_MS = 2_000;
+const KILL_TIMEOUT_MS = 5_000;
+
+/**
+ * Flushes, stops and removes. Throws UNBD_DEVICE_BUSY, with who holds it, while the disk is in use.
+ */
+export async function disconnectDevice(host: Host, device: Device, force: boolean): Promise<void> {
+  const { state, record } = device;
+  if (state !== 'DEAD') {
+    device.setState('STOPPING', record.reason);
+    device.update({ phase: 'stopping' });
+    try {
+      await host.control.disconnect(device.id, force);
+    } catch (error) {
+      if (device.serverProcess !== undefined && !(await device.serverProcess.waitForExit(0))) {
+        device.setState(state, record.reason);
+        device.update({ phase: record.phase });
+        throw withHolders(host, device, error);
+      }
+    }
+    // Its queues have been told to end; it says goodbye to the backend and ends.
+    await device.serverProcess?.waitForExit(STOPPED_TIMEOUT_MS);
+  }
+  await cleanUp(host, device);
+  host.log('info', device.id, 'disconnected');
+}
+
+/** What is left once nobody uses the disk, or nobody can. */
+export async function cleanUp(host: Host, device: Device): Promise<void> {
+  const { id, record } = device;
+  await endServerProcess(host, device);
+  await removeFromDriver(host, id);
+  if (record.options.name !== undefined) await host.nodes.removeLink(record.options.name, id);
+  await host.nodes.remove(record.madeNodes);
+  releaseDevice(host, device);
+}
+
+/** Asks, then kills. The end of a process that the kernel does not let go is not waited for. */
+export async function endServerProcess(host: Host, device: Device): Promise<void> {
+  const { serverProcess } = device;
+  if (serverProcess === undefined || (await serverProcess.waitForExit(0))) return;
+  const options = { timeoutMs: SHUTDOWN_TIMEOUT_MS };
+  await device.peer?.request('shutdown', null, options).catch(() => undefined);
+  if (await serverProcess.waitForExit(SHUTDOWN_TIMEOUT_MS)) return;
+  serverProcess.kill();
+  if (await serverProcess.waitForExit(KILL_TIMEOUT_MS)) return;
+  const { pid } = serverProcess.identity;
+  host.log('error', device.id, `server process ${pid} does not end; the kernel holds it`);
+}
+
+/** DEL_DEV; where somebody holds the device open, it goes when they close it. */
+export async function removeFromDriver(host: Host, id: number): Promise<void> {
+  try {
+    await host.control.del(id);
+  } catch (error) {
+    host.log('warning', id, `still in use: ${asGatewayError(error).line}`);
+    await host.control.delAsync(id);
+  }
+}
+
+function withHolders(host: Host, device: Device, error: unknown): GatewayError {
+  const cause = asGatewayError(error);
+  if (cause.code !== 'UNBD_DEVICE_BUSY') return cause;
+  const holders = host.nodes.describeHolders(device.id);
+  const what = holders === '' ? 'is in use' : `is in use: ${holders}`;
+  return new GatewayError('UNBD_DEVICE_BUSY', `${blockPath(device.id)} ${what}`, {
+    hint: `end that, or run: ublk-nbd disconnect --force ${device.id}`,
+    cause,
+  });
+}

@@ -1,0 +1,41 @@
+/**
+ * Owns: the environment that long-lived processes get, and what the host is: systemd or not,
+ * processors.
+ * Runs in: the CLI and the controller, before they start a process.
+ * Must not: pass on what the user's shell happens to hold: such a process outlives the shell.
+ */
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+const KEPT = ['PATH', 'HOME', 'JOURNAL_STREAM'];
+/** A sanitizer build (UBLK_NBD_BUILD=Debug) needs its runtime in every process. */
+const KEPT_BY_SANITIZERS = ['LD_PRELOAD', 'ASAN_OPTIONS', 'UBSAN_OPTIONS', 'LSAN_OPTIONS'];
+const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** PATH, HOME and UBLK_NBD_*; nothing else. */
+export function cleanEnvironment(from = process.env): Record<string, string> {
+  const clean: Record<string, string> = { PATH: FALLBACK_PATH };
+  const kept = from.UBLK_NBD_BUILD === 'Debug' ? [...KEPT, ...KEPT_BY_SANITIZERS] : KEPT;
+  for (const [name, value] of Object.entries(from)) {
+    if (value !== undefined && (kept.includes(name) || name.startsWith('UBLK_NBD_'))) {
+      clean[name] = value;
+    }
+  }
+  return clean;
+}
+
+/** True where systemd is the service manager (sd_booted(3)). */
+export function runsSystemd(): boolean {
+  return existsSync('/run/systemd/system');
+}
+
+export function processorCount(): number {
+  return availableParallelism();
+}
+
+/** The compiled module beside this one, as an argument for node. */
+export function modulePath(name: string): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  return fileURLToPath(new URL(`./${name}.${extension}`, import.meta.url));
+}

@@ -1,0 +1,71 @@
+/**
+ * Owns: naming who holds a disk: mount points, swap, devices stacked on it, processes that have it
+ * open.
+ * Runs in: the controller and `connect --foreground`, when a disconnect was refused.
+ * Must not: open the disk, or take long: what it finds within its bounds is enough for a message.
+ */
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readMounts } from './mount-table.ts';
+
+const MAXIMUM_NAMED = 4;
+const MAXIMUM_PROCESSES = 10_000;
+
+/** `mounted at /mnt, open in mkfs (pid 12)`; empty when nothing is found. */
+export function describeHolders(id: number): string {
+  const disk = `ublkb${id}`;
+  const found = [...mountsOn(disk), ...swapsOn(disk), ...stackedOn(disk), ...openIn(disk)];
+  const more = found.length - MAXIMUM_NAMED;
+  const named = found.slice(0, MAXIMUM_NAMED).join(', ');
+  return more > 0 ? `${named} and ${more} more` : named;
+}
+
+/** The disk and its partitions as /sys has them: folder and device number. */
+function devicesOf(disk: string): { readonly name: string; readonly number: string }[] {
+  const folder = `/sys/block/${disk}`;
+  if (!existsSync(folder)) return [];
+  const partitions = readdirSync(folder).filter((name) => name.startsWith(`${disk}p`));
+  return [disk, ...partitions].map((name) => {
+    const path = name === disk ? `${folder}/dev` : `${folder}/${name}/dev`;
+    return { name, number: existsSync(path) ? readFileSync(path, 'utf8').trim() : '' };
+  });
+}
+
+function mountsOn(disk: string): string[] {
+  const devices = devicesOf(disk);
+  const isOn = (number: string, source: string): boolean =>
+    devices.some((device) => device.number === number || source === `/dev/${device.name}`);
+  return readMounts()
+    .filter(({ major, minor, source }) => isOn(`${major}:${minor}`, source))
+    .map((mount) => `mounted at ${mount.directory}`);
+}
+
+function swapsOn(disk: string): string[] {
+  const lines = readFileSync('/proc/swaps', 'utf8').split('\n').slice(1);
+  return lines.some((line) => isNodeOf(disk, line.split(/\s/)[0] ?? '')) ? ['used as swap'] : [];
+}
+
+function stackedOn(disk: string): string[] {
+  return devicesOf(disk).flatMap(({ name }) => {
+    const folder = `/sys/class/block/${name}/holders`;
+    return existsSync(folder) ? readdirSync(folder).map((holder) => `below ${holder}`) : [];
+  });
+}
+
+function openIn(disk: string): string[] {
+  const found: string[] = [];
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  for (const pid of pids.slice(0, MAXIMUM_PROCESSES)) {
+    try {
+      const files = readdirSync(`/proc/${pid}/fd`);
+      if (!files.some((fd) => isNodeOf(disk, readlinkSync(`/proc/${pid}/fd/${fd}`)))) continue;
+      found.push(`open in ${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (pid ${pid})`);
+    } catch {
+      // The process or the descriptor is gone.
+    }
+  }
+  return found;
+}
+
+function isNodeOf(disk: string, path: string): boolean {
+  return path === `/dev/${disk}` || (path.startsWith(`/dev/${disk}p`) && /p\d+$/.test(path));
+}

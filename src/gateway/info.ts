@@ -1,0 +1,51 @@
+/**
+ * Owns: `info TARGET`: what a backend offers, without a device, without the controller, without
+ * root.
+ * Runs in: the CLI.
+ * Must not: keep a connection, or take an export where looking at it is enough.
+ */
+import type { BackendInfo, Target } from '../protocols/adapter.ts';
+import { GatewayError } from '../protocols/errors.ts';
+import { localInfo } from '../protocols/local/info.ts';
+import { exportInfo } from '../protocols/nbd/handshake.ts';
+import { dial } from './dial.ts';
+import { loadAddon } from './native.ts';
+
+const TIMEOUT_MS = 10_000;
+
+export interface TargetInfo {
+  readonly target: string;
+  readonly exportName?: string;
+  readonly description?: string;
+  readonly backend: BackendInfo;
+  /** Export names that the backend lists; undefined = it does not list. */
+  readonly exports?: readonly string[];
+}
+
+/** Bounded in time; an abort closes the connection at once. */
+export async function backendInfo(target: Target, signal: AbortSignal): Promise<TargetInfo> {
+  if (target.kind !== 'nbd') return { target: target.text, backend: await localInfo(target) };
+  const stream = await dial(loadAddon(), target.endpoint, TIMEOUT_MS);
+  const onAbort = (): void => stream.close();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    if (signal.aborted) throw new GatewayError('UNBD_INTERRUPTED', 'interrupted');
+    const found = await exportInfo(stream, {
+      exportName: target.exportName,
+      timeoutMs: TIMEOUT_MS,
+    });
+    const { description, exports } = found;
+    return {
+      target: target.text,
+      exportName: found.name ?? target.exportName,
+      ...(description === undefined ? {} : { description }),
+      backend: found.info,
+      ...(exports === undefined ? {} : { exports: exports.map(({ name }) => name) }),
+    };
+  } catch (error) {
+    throw signal.aborted ? new GatewayError('UNBD_INTERRUPTED', 'interrupted') : error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    stream.close();
+  }
+}

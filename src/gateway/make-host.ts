@@ -1,0 +1,62 @@
+/**
+ * Owns: the world of a controller as it really is: driver, registry, /dev, processes, log.
+ * Runs in: the controller and `connect --foreground`.
+ * Must not: decide anything.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Arrivals } from './arrivals.ts';
+import { driverControl } from './control.ts';
+import { Controller } from './controller.ts';
+import { driverIds } from './device-id.ts';
+import { deviceNodes } from './device-node.ts';
+import { processorCount } from './environment.ts';
+import type { Host } from './host.ts';
+import { launchServerProcess } from './launch.ts';
+import { log } from './log.ts';
+import { packageFolder } from './native.ts';
+import { Operations } from './operations.ts';
+import { identify } from './process.ts';
+import { Registry } from './registry.ts';
+import { devicesDir } from './run-dir.ts';
+
+export interface Assembled {
+  readonly host: Host;
+  readonly operations: Operations;
+  readonly controller: Controller;
+}
+
+export interface AssembleOptions {
+  readonly foreground: boolean;
+  readonly socketPath: string;
+  readonly idleExitMs: number | undefined;
+}
+
+/** Everything that owns devices, on a socket that does not listen yet. */
+export function assemble({ foreground, socketPath, idleExitMs }: AssembleOptions): Assembled {
+  const self = identify(process.pid);
+  assert(self !== undefined, 'this process is in /proc');
+  const arrivals = new Arrivals();
+  const host: Host = {
+    control: driverControl,
+    registry: new Registry(devicesDir()),
+    nodes: deviceNodes,
+    launch: launchServerProcess,
+    arrivals,
+    owner: { ...self, foreground },
+    socketPath,
+    processors: processorCount(),
+    devices: new Map(),
+    driverIds,
+    nowMs: Date.now,
+    log,
+  };
+  const operations = new Operations(host, packageVersion());
+  return { host, operations, controller: new Controller(host, arrivals, operations, idleExitMs) };
+}
+
+export function packageVersion(): string {
+  const text = readFileSync(join(packageFolder(), 'package.json'), 'utf8');
+  return String((JSON.parse(text) as { version: unknown }).version);
+}

@@ -1,0 +1,160 @@
+/**
+ * Owns: the controller's requests: connect, disconnect, list, over its own devices and those of
+ * other owners.
+ * Runs in: the controller; in `connect --foreground` over the one device that it has.
+ * Must not: touch a device whose owner lives; it asks the owner.
+ */
+import { asGatewayError, GatewayError } from '../protocols/errors.ts';
+import { adoptOrphans, adoptRecord } from './adopt.ts';
+import { callOver, openPeer } from './client.ts';
+import { connectDevice } from './connect.ts';
+import { type Device, viewOf } from './device.ts';
+import { parseDevice } from './device-name.ts';
+import { disconnectDevice } from './disconnect.ts';
+import type { Host } from './host.ts';
+import { buryDevice } from './lost.ts';
+import type { ConnectOptions, ControllerApi, DeviceView } from './messages.ts';
+import { isAlive } from './process.ts';
+import type { DeviceRecord } from './registry.ts';
+import type { RequestContext } from './rpc.ts';
+import { foregroundSocket } from './run-dir.ts';
+import type { ServerHello } from './server-messages.ts';
+
+const FORWARD_TIMEOUT_MS = 60_000;
+
+export class Operations {
+  readonly #host: Host;
+  readonly #version: string;
+
+  constructor(host: Host, version: string) {
+    this.#host = host;
+    this.#version = version;
+  }
+
+  ping(): ControllerApi['ping']['answer'] {
+    return { version: this.#version, pid: process.pid };
+  }
+
+  /** Devices with a server process; what is DEAD waits in the registry and needs no controller. */
+  liveDevices(): number {
+    return [...this.#host.devices.values()].filter((device) => device.state !== 'DEAD').length;
+  }
+
+  async connect(
+    options: ConnectOptions,
+    context: Pick<RequestContext, 'signal' | 'progress'>,
+  ): Promise<DeviceView> {
+    if (this.#host.owner.foreground && this.#host.devices.size > 0) {
+      throw new GatewayError('UNBD_USAGE', 'a foreground process has one device');
+    }
+    await this.refresh();
+    const device = await connectDevice(this.#host, options, context);
+    this.#host.log('info', device.id, `connected to ${options.target.text}`);
+    return device.view(false);
+  }
+
+  async disconnect(argument: ControllerApi['disconnect']['argument']): Promise<{ id: number }> {
+    const reference = parseDevice(argument.device);
+    await this.refresh();
+    const isMeant = ({ id, options }: DeviceRecord): boolean =>
+      'id' in reference ? id === reference.id : options.name === reference.name;
+    const device = [...this.#host.devices.values()].find((one) => isMeant(one.record));
+    if (device === undefined) {
+      const record = this.#foreignRecords().find(isMeant);
+      if (record !== undefined) return this.#forwardDisconnect(record, argument.force);
+      const text = `there is no device ${argument.device} of ublk-nbd`;
+      throw new GatewayError('UNBD_DEVICE_ABSENT', text, { hint: 'see: ublk-nbd list' });
+    }
+    const { id } = device;
+    if (device.state === 'CONNECTING') {
+      throw new GatewayError('UNBD_DEVICE_BUSY', `ublkb${id} is being connected`, {
+        hint: 'interrupt that command',
+      });
+    }
+    await device.exclusive(async () => {
+      if (this.#host.devices.get(id) !== device) return;
+      await disconnectDevice(this.#host, device, argument.force);
+    });
+    return { id };
+  }
+
+  async list(verbose: boolean): Promise<readonly DeviceView[]> {
+    await this.refresh();
+    const own = [...this.#host.devices.values()].map((device) => this.#ownView(device, verbose));
+    const others = this.#foreignRecords().map((record) => this.#foreignView(record, verbose));
+    const views = await Promise.all([...own, ...others]);
+    return views.toSorted((a, b) => a.id - b.id);
+  }
+
+  /** Takes over devices whose owner is gone. A foreground process has its own device only. */
+  async refresh(): Promise<void> {
+    if (!this.#host.owner.foreground) await adoptOrphans(this.#host);
+  }
+
+  /** The device of a server process that says hello again; undefined when it serves none. */
+  async adoptFrom(token: string, record: ServerHello['record']): Promise<Device | undefined> {
+    await this.refresh();
+    const known = [...this.#host.devices.values()].find((one) => one.record.token === token);
+    if (known !== undefined || record === undefined) return known;
+    // The registry lost it (a corrupt record), the server process has a copy.
+    const mayAdopt = record.token === token && !this.#host.owner.foreground;
+    if (!mayAdopt || !this.#host.registry.claim(record)) return undefined;
+    return adoptRecord(this.#host, record);
+  }
+
+  /** Devices of `connect --foreground` processes; such a process itself knows its own only. */
+  #foreignRecords(): readonly DeviceRecord[] {
+    if (this.#host.owner.foreground) return [];
+    const { records } = this.#host.registry.readAll();
+    return records.filter((record) => !this.#host.devices.has(record.id));
+  }
+
+  async #ownView(device: Device, verbose: boolean): Promise<DeviceView> {
+    if (device.state === 'CONNECTED' || device.state === 'FAILING') {
+      await device.exclusive(() => this.#checkAgainstDriver(device));
+    }
+    return device.view(verbose);
+  }
+
+  /** Another program may have deleted it. */
+  async #checkAgainstDriver(device: Device): Promise<void> {
+    if (device.state !== 'CONNECTED' && device.state !== 'FAILING') return;
+    const info = await this.#host.control.info(device.id);
+    if (info?.state === 'LIVE') return;
+    const state = info === undefined ? 'gone' : info.state;
+    await buryDevice(this.#host, device, `another program changed the device: it is ${state}`);
+  }
+
+  async #foreignView(record: DeviceRecord, verbose: boolean): Promise<DeviceView> {
+    const peer = await openPeer(foregroundSocket(record.owner.pid)).catch(() => undefined);
+    try {
+      const views = peer === undefined ? [] : await callOver(peer)('list', { verbose });
+      const view = views.find((one) => one.id === record.id);
+      if (view !== undefined) return view;
+    } catch {
+      // Its owner is ending; the record tells what is known.
+    } finally {
+      peer?.close();
+    }
+    return viewOf(record, record.phase === 'live' ? 'CONNECTED' : 'CONNECTING', undefined);
+  }
+
+  async #forwardDisconnect(record: DeviceRecord, force: boolean): Promise<{ id: number }> {
+    const { id, owner } = record;
+    const peer = await openPeer(foregroundSocket(owner.pid));
+    if (peer === undefined || !isAlive(owner)) {
+      peer?.close();
+      const text = `ublkb${id} belongs to process ${owner.pid}, which does not answer`;
+      throw new GatewayError('UNBD_DEVICE_BUSY', text, { hint: `end it: kill ${owner.pid}` });
+    }
+    try {
+      const argument = { device: String(id), force };
+      await peer.request('disconnect', argument, { timeoutMs: FORWARD_TIMEOUT_MS });
+      return { id };
+    } catch (error) {
+      throw asGatewayError(error);
+    } finally {
+      peer.close();
+    }
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Owns: the life of a server process: the way to its controller, again and again, and its end.
+ * Runs in: the server process, on the JS main thread; started through the native launcher.
+ * Must not: end while its queues serve and only the controller is gone; live on after an exception.
+ */
+import { createConnection } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { asGatewayError } from '../protocols/errors.ts';
+import { log } from './log.ts';
+import { Peer } from './rpc.ts';
+import { controllerSocket } from './run-dir.ts';
+import { Server } from './server.ts';
+import { QUEUES_EVENT, type ServerHello } from './server-messages.ts';
+
+const HELLO_TIMEOUT_MS = 10_000;
+const FIRST_RETRY_MS = 200;
+const LAST_RETRY_MS = 2_000;
+
+let peer: Peer | undefined;
+let ending = false;
+
+const server = new Server((event) => peer?.event(QUEUES_EVENT, event), end);
+
+/** Lets answers and events that are written reach the socket, then ends. */
+function end(): void {
+  if (ending) return;
+  ending = true;
+  setImmediate(() => process.exit(0));
+}
+
+async function open(path: string, token: string): Promise<Peer> {
+  const socket = createConnection({ path });
+  await new Promise((resolve, reject) => {
+    socket.once('connect', resolve);
+    socket.once('error', reject);
+  });
+  const details: ServerHello = { token, record: server.record };
+  return Peer.open(socket, {
+    role: 'server-process',
+    details,
+    helloTimeoutMs: HELLO_TIMEOUT_MS,
+    otherSide: 'the controller',
+    closedCode: 'UNBD_CONTROLLER',
+    onRequest: (name, argument) => server.handle(name, argument),
+  });
+}
+
+/** The one who launched us, and after its end whoever is the controller. */
+async function serve(token: string, paths: readonly string[]): Promise<void> {
+  let retryMs = FIRST_RETRY_MS;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      peer = await open(paths[attempt % paths.length] ?? controllerSocket(), token);
+      retryMs = FIRST_RETRY_MS;
+      if (server.trouble !== undefined) peer.event(QUEUES_EVENT, server.trouble);
+      await peer.closed;
+    } catch {
+      // Nobody listens there; what the other side refuses, it logs.
+    }
+    peer = undefined;
+    if (server.record === undefined) {
+      log('error', undefined, 'a server process lost its controller before its device was there');
+      process.exit(1);
+    }
+    await delay(retryMs);
+    retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
+  }
+}
+
+/** Recovery is the safe state: the process ends at once, without a JS stack in the log. */
+function abort(thrown: unknown): void {
+  log('error', server.record?.id, `the server process aborts: ${asGatewayError(thrown).line}`);
+  process.kill(process.pid, 'SIGABRT');
+}
+
+process.on('uncaughtException', abort);
+process.on('unhandledRejection', abort);
+process.title = 'ublk-nbd: server process';
+
+const { UBLK_NBD_SERVER_TOKEN: token, UBLK_NBD_SERVER_SOCKET: path } = process.env;
+if (token === undefined || path === undefined) {
+  process.stderr.write('ublk-nbd: a server process is started by the controller only\n');
+  process.exit(2);
+}
+await serve(token, [...new Set([path, controllerSocket()])]);

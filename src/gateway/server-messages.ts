@@ -1,0 +1,65 @@
+/**
+ * Owns: what the controller and a server process say to each other over the controller's socket.
+ * Runs in: both; types only.
+ * Must not: hold a secret; the record in it is the registry's.
+ */
+import type { BackendInfo } from '../protocols/adapter.ts';
+import type { ConnectOptions, DataPath } from './messages.ts';
+import type { QueuesEvent, QueuesStats } from './native.ts';
+import type { DeviceRecord } from './registry.ts';
+
+/** `details` of a server process's hello. */
+export interface ServerHello {
+  readonly token: string;
+  /**
+   * After `start`: the record that it serves, so that a controller whose registry lost it can
+   * adopt.
+   */
+  readonly record?: DeviceRecord | undefined;
+}
+
+export interface OpenArgument {
+  readonly options: ConnectOptions;
+  readonly processors: number;
+}
+
+export interface OpenAnswer {
+  readonly backend: BackendInfo;
+  /** Connections that are open, one a queue; undefined where the target needs none. */
+  readonly connections: number | undefined;
+}
+
+export interface StartArgument {
+  readonly devId: number;
+  readonly charDevicePath: string;
+  readonly queueCount: number;
+  readonly depth: number;
+  readonly maxIoBytes: number;
+  readonly sizeBytes: bigint;
+  readonly readOnly: boolean;
+  readonly dataPath: DataPath;
+  readonly suppressPartitionScan: boolean;
+  readonly record: DeviceRecord;
+}
+
+/** Requests of the controller. */
+export interface ServerApi {
+  /**
+   * Dials, shakes hands, opens the further connections and checks that they are the same export.
+   */
+  open: { argument: OpenArgument; answer: OpenAnswer };
+  /** Starts the queues; answers when every tag has been given to FETCH. */
+  start: { argument: StartArgument; answer: null };
+  stats: { argument: null; answer: QueuesStats };
+  /**
+   * Every request in flight and every later one ends with EIO; nothing waits for the backend any
+   * more.
+   */
+  failAll: { argument: null; answer: null };
+  /** Ends the server process, whatever it serves. */
+  shutdown: { argument: null; answer: null };
+}
+
+/** The one event of a server process: what a queue told. */
+export const QUEUES_EVENT = 'queues';
+export type ServerEvent = QueuesEvent;

@@ -1,0 +1,124 @@
+/**
+ * Owns: one device's data path: its backend and its queues, driven by the controller's requests.
+ * Runs in: the server process, on the JS main thread; I/O runs in the addon's threads.
+ * Must not: issue control commands of the driver (STOP in the process that owns I/O can never be
+ * killed), or go on after a failed invariant.
+ */
+import { GatewayError } from '../protocols/errors.ts';
+import { type OpenBackend, openBackend } from './backend.ts';
+import { errnoName } from './dial.ts';
+import { log } from './log.ts';
+import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
+import type { DeviceRecord } from './registry.ts';
+import type { OpenAnswer, OpenArgument, ServerApi, StartArgument } from './server-messages.ts';
+
+export class Server {
+  readonly #onEvent: (event: QueuesEvent) => void;
+  readonly #exit: () => void;
+  readonly #addon: Addon;
+  #backend: OpenBackend | undefined;
+  #queues: Queues | undefined;
+  #record: DeviceRecord | undefined;
+  #trouble: QueuesEvent | undefined;
+
+  /** `exit` ends the process after what was answered is sent. */
+  constructor(onEvent: (event: QueuesEvent) => void, exit: () => void) {
+    this.#onEvent = onEvent;
+    this.#exit = exit;
+    this.#addon = loadAddon();
+  }
+
+  /** What is served since `start`. */
+  get record(): DeviceRecord | undefined {
+    return this.#record;
+  }
+
+  /** The last event that says that something is wrong, for a controller that was not there. */
+  get trouble(): QueuesEvent | undefined {
+    return this.#trouble;
+  }
+
+  async handle(name: string, argument: unknown): Promise<unknown> {
+    switch (name as keyof ServerApi) {
+      case 'open':
+        return this.#open(argument as OpenArgument);
+      case 'start':
+        return this.#start(argument as StartArgument);
+      case 'stats':
+        return this.#running().stats();
+      case 'failAll':
+        this.#queues?.failAll();
+        return null;
+      case 'shutdown':
+        setImmediate(this.#exit);
+        return null;
+      default:
+        throw new GatewayError('UNBD_VERSION', `unknown request '${name}'`);
+    }
+  }
+
+  async #open({ options, processors }: OpenArgument): Promise<OpenAnswer> {
+    if (this.#backend !== undefined) throw new GatewayError('UNBD_INTERNAL', 'opened twice');
+    const backend = await openBackend(this.#addon, options, processors);
+    this.#backend = backend;
+    if (backend.shortfall !== undefined) {
+      const count = backend.connections;
+      log(
+        'warning',
+        undefined,
+        `${options.target.text}: ${count} connection; ${backend.shortfall}`,
+      );
+    }
+    return { backend: backend.info, connections: backend.connections };
+  }
+
+  async #start(argument: StartArgument): Promise<null> {
+    const backend = this.#backend;
+    if (backend === undefined || this.#queues !== undefined) {
+      throw new GatewayError('UNBD_INTERNAL', 'started out of order');
+    }
+    const { suppressPartitionScan, record, ...shape } = argument;
+    const adapter = backend.adapterFor(argument.queueCount, argument.readOnly);
+    process.title = `ublk-nbd: server process of ublkb${argument.devId}`;
+    try {
+      this.#queues = new this.#addon.Queues(
+        { ...shape, noPartitionScan: suppressPartitionScan, adapter },
+        (event) => this.#told(event),
+      );
+      await this.#queues.start();
+    } catch (error) {
+      throw queuesError(error);
+    }
+    this.#record = record;
+    return null;
+  }
+
+  #told(event: QueuesEvent): void {
+    const { kind, queue, text } = event;
+    const level = kind === 'stopped' ? 'info' : kind === 'warning' ? 'warning' : 'error';
+    log(level, this.#record?.id, `queue ${queue}: ${kind}${text === '' ? '' : `: ${text}`}`);
+    if (kind === 'backend-lost' || kind === 'protocol-violation') this.#trouble = event;
+    this.#onEvent(event);
+    if (kind === 'stopped') this.#exit();
+  }
+
+  #running(): Queues {
+    if (this.#queues !== undefined) return this.#queues;
+    throw new GatewayError('UNBD_SERVER_PROCESS', 'the queues have not been started');
+  }
+}
+
+function queuesError(cause: unknown): GatewayError {
+  const code = errnoName(cause);
+  const text = cause instanceof Error ? cause.message : String(cause);
+  if (code === 'ENOSYS' || (code === 'EPERM' && text.includes('io_uring'))) {
+    return new GatewayError('UNBD_IO_URING_DISABLED', 'io_uring is disabled here', {
+      hint: 'run: sysctl kernel.io_uring_disabled=0; in a container allow io_uring in its seccomp',
+      cause,
+    });
+  }
+  return new GatewayError('UNBD_SERVER_PROCESS', `the queues did not start: ${text}`, {
+    hint: 'see: ublk-nbd doctor',
+    cause,
+  });
+}

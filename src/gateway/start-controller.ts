@@ -1,0 +1,74 @@
+/**
+ * Owns: starting the controller in the background, in its own systemd unit where systemd runs.
+ * Runs in: the CLI.
+ * Must not: tie the controller to the caller's terminal, session, cgroup or environment, or start
+ * two: the controller itself makes sure of that with its lock.
+ */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cleanEnvironment, modulePath, runsSystemd } from './environment.ts';
+import { openChildLog } from './log.ts';
+import { isDefaultRunDir, runDir } from './run-dir.ts';
+
+const SYSTEMD_RUN_TIMEOUT_MS = 4_000;
+
+/**
+ * Starts it and returns; the caller finds out by connecting. Two at once are harmless: one ends.
+ */
+export async function startController(): Promise<void> {
+  if (runsSystemd() && (await startUnit())) return;
+  startDetached();
+}
+
+function unitName(): string {
+  if (isDefaultRunDir()) return 'ublk-nbd-controller';
+  const suffix = createHash('sha256').update(runDir()).digest('hex').slice(0, 8);
+  return `ublk-nbd-controller-${suffix}`;
+}
+
+/** False when systemd-run could not do it; that the unit exists already counts as done. */
+function startUnit(): Promise<boolean> {
+  const environment = cleanEnvironment();
+  delete environment.JOURNAL_STREAM;
+  const argv = [
+    '--quiet',
+    '--collect',
+    `--unit=${unitName()}`,
+    '--description=ublk-nbd controller',
+    // Server processes live in this unit and go on when the controller ends, killed by whatever.
+    '--property=KillMode=process',
+    '--property=OOMPolicy=continue',
+    '--property=SyslogIdentifier=ublk-nbd',
+    '--property=WorkingDirectory=/',
+    '--property=TasksMax=infinity',
+    ...Object.entries(environment).map(([name, value]) => `--setenv=${name}=${value}`),
+    process.execPath,
+    modulePath('controller-main'),
+  ];
+  return new Promise((resolve) => {
+    const child = spawn('systemd-run', argv, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      timeout: SYSTEMD_RUN_TIMEOUT_MS,
+    });
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      if (stderr.length < 4096) stderr += chunk.toString();
+    });
+    child.once('error', () => resolve(false));
+    child.once('close', (code) => resolve(code === 0 || /already (loaded|exists)/.test(stderr)));
+  });
+}
+
+function startDetached(): void {
+  const log = openChildLog();
+  const child = spawn(process.execPath, [modulePath('controller-main')], {
+    cwd: '/',
+    detached: true,
+    env: cleanEnvironment(),
+    stdio: ['ignore', log.stdio, log.stdio],
+  });
+  // A node that cannot be started shows as a controller that does not answer.
+  child.once('error', () => undefined);
+  child.unref();
+  log.close();
+}
