@@ -1,0 +1,82 @@
+/**
+ * Owns: `ublk-nbd info`.
+ * Runs in: the CLI, which talks to the backend itself.
+ * Must not: need root, the driver or a controller.
+ */
+import type { TargetInfo } from '../../src/gateway/info.ts';
+import type { BackendInfo } from '../../src/protocols/adapter.ts';
+import { defineCommand, jsonOption } from '../command.ts';
+import { fields, humanSize, json } from '../output.ts';
+
+const UNLIMITED_BYTES = 0xffff_ffff;
+
+export const command = defineCommand({
+  examples: [
+    ['info backup.example', 'Size, flags, block sizes and the list of exports'],
+    ['info nbd://backup.example/disk --json', 'One export, for machines'],
+  ],
+  build: (yargs) =>
+    yargs
+      .positional('target', {
+        type: 'string',
+        demandOption: true,
+        describe: 'As for connect',
+      })
+      .option('export', {
+        alias: 'N',
+        type: 'string',
+        requiresArg: true,
+        describe: 'Export to ask for, where TARGET names none',
+      })
+      .options(jsonOption),
+  run: async (args, context) => {
+    const target = await context.gateway.parseTarget(args.target, args.export);
+    const info = await context.gateway.info(target, context.signal());
+    context.print(args.json ? json(infoJson(info)) : infoText(info));
+  },
+});
+
+function infoJson(info: TargetInfo): Record<string, unknown> {
+  return {
+    target: info.target,
+    exportName: info.exportName ?? null,
+    description: info.description ?? null,
+    ...info.backend,
+    exports: info.exports ?? null,
+  };
+}
+
+function infoText(info: TargetInfo): string {
+  const { backend } = info;
+  const largest = backend.maximumBlockBytes;
+  const exports = info.exports?.map((name) => (name === '' ? '(default)' : name));
+  return fields([
+    ['target', info.target],
+    ['size', `${backend.sizeBytes} bytes (${humanSize(backend.sizeBytes)})`],
+    ['mode', backend.readOnly ? 'read-only' : 'read-write'],
+    ['offers', offers(backend).join(', ') || 'reads and writes only'],
+    ['smallest request', `${backend.minimumBlockBytes} bytes`],
+    ['best request', `${backend.preferredBlockBytes} bytes`],
+    ['largest request', largest === UNLIMITED_BYTES ? 'no limit' : `${largest} bytes`],
+    ...pair('export', info.exportName),
+    ...pair('description', info.description),
+    ...pair('exports', exports?.join(', ')),
+  ]);
+}
+
+function pair(name: string, value: string | undefined): [string, string][] {
+  return value === undefined ? [] : [[name, value]];
+}
+
+function offers(backend: BackendInfo): string[] {
+  const names: [boolean, string][] = [
+    [backend.canFlush, 'flush'],
+    [backend.canFua, 'fua'],
+    [backend.canTrim, 'trim'],
+    [backend.canWriteZeroes, 'write-zeroes'],
+    [backend.canFastZero, 'fast-zero'],
+    [backend.canMultiConn, 'multi-conn'],
+    [backend.rotational, 'rotational'],
+  ];
+  return names.filter(([offered]) => offered).map(([, name]) => name);
+}

@@ -1,0 +1,90 @@
+/**
+ * Owns: the list of what the commands need from src/gateway, each loaded when it is called.
+ * Runs in: the CLI.
+ * Must not: decide or print anything. Static imports here are types: a module of the gateway costs
+ * its load time only to the command that uses it.
+ */
+import type { DaemonOptions } from '../src/gateway/daemon.ts';
+import type { Check } from '../src/gateway/doctor.ts';
+import type { TargetInfo } from '../src/gateway/info.ts';
+import type { ConnectOptions, DeviceView } from '../src/gateway/messages.ts';
+import type { MountRequest } from '../src/gateway/mount.ts';
+import type { Target } from '../src/protocols/adapter.ts';
+
+export interface Gateway {
+  parseTarget(text: string, exportName: string | undefined): Promise<Target>;
+  connect(options: ConnectOptions, signal: AbortSignal): Promise<DeviceView>;
+  /** Returns when `signal` has ended the device, or throws when the device ended by itself. */
+  connectForeground(
+    options: ConnectOptions,
+    signal: AbortSignal,
+    onReady: (device: DeviceView) => void,
+  ): Promise<void>;
+  disconnect(device: string, force: boolean): Promise<void>;
+  list(verbose: boolean): Promise<readonly DeviceView[]>;
+  /** The devices of a controller that runs; none is started. */
+  listRunning(): Promise<readonly DeviceView[]>;
+  info(target: Target, signal: AbortSignal): Promise<TargetInfo>;
+  mount(request: MountRequest, signal: AbortSignal): Promise<DeviceView>;
+  umount(directory: string): Promise<void>;
+  doctor(): Promise<readonly Check[]>;
+  daemon(options: DaemonOptions, signal: AbortSignal): Promise<void>;
+  logs(device: string | undefined): AsyncIterable<string>;
+}
+
+const client = () => import('../src/gateway/client.ts');
+
+export const gateway: Gateway = {
+  async parseTarget(text, exportName) {
+    const { parseTarget } = await import('../src/protocols/target.ts');
+    return parseTarget(text, exportName === undefined ? {} : { exportName });
+  },
+  async connect(options, signal) {
+    return (await client()).callController('connect', options, { signal });
+  },
+  async connectForeground(options, signal, onReady) {
+    const { runForeground } = await import('../src/gateway/foreground.ts');
+    await runForeground(options, signal, onReady);
+  },
+  async disconnect(device, force) {
+    await (await client()).callController('disconnect', { device, force });
+  },
+  async list(verbose) {
+    return (await client()).callController('list', { verbose });
+  },
+  async listRunning() {
+    const { callOver, openPeer } = await client();
+    const { controllerSocket } = await import('../src/gateway/run-dir.ts');
+    const peer = await openPeer(controllerSocket());
+    if (peer === undefined) return [];
+    try {
+      return await callOver(peer)('list', { verbose: false });
+    } finally {
+      peer.close();
+    }
+  },
+  async info(target, signal) {
+    const { backendInfo } = await import('../src/gateway/info.ts');
+    return backendInfo(target, signal);
+  },
+  async mount(request, signal) {
+    const { mountTarget } = await import('../src/gateway/mount.ts');
+    return mountTarget(request, signal);
+  },
+  async umount(directory) {
+    const { umountDirectory } = await import('../src/gateway/mount.ts');
+    await umountDirectory(directory);
+  },
+  async doctor() {
+    const { runDoctor } = await import('../src/gateway/doctor.ts');
+    return runDoctor();
+  },
+  async daemon(options, signal) {
+    const { runDaemon } = await import('../src/gateway/daemon.ts');
+    await runDaemon(options, signal);
+  },
+  async *logs(device) {
+    const { readLog } = await import('../src/gateway/read-log.ts');
+    yield* readLog(device);
+  },
+};

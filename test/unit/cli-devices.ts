@@ -1,0 +1,147 @@
+/**
+ * Claim: list, disconnect and logs do what the controller says, for people and for machines.
+ * Method: the command line in this process, over a gateway that the test scripts.
+ */
+import t from 'tap';
+import type { DeviceView } from '../../src/gateway/messages.ts';
+import { GatewayError } from '../../src/protocols/errors.ts';
+import { cli, deviceView } from '../support/cli.ts';
+
+const listOf = (...devices: DeviceView[]) => ({ list: async () => devices });
+
+t.test('list without devices prints nothing, --json prints []', async (t) => {
+  const plain = await cli(['list'], { gateway: listOf() });
+  t.same(plain, { status: 0, stdout: '', stderr: '' });
+  const verbose = await cli(['list', '-v'], { gateway: listOf() });
+  t.same(verbose, { status: 0, stdout: '', stderr: '' });
+  const json = await cli(['list', '--json'], { gateway: listOf() });
+  t.same(json, { status: 0, stdout: '[]\n', stderr: '' });
+});
+
+t.test('list aligns its columns and says why a device is not connected', async (t) => {
+  const { stdout } = await cli(['list'], {
+    gateway: listOf(
+      deviceView({ name: 'data' }),
+      deviceView({
+        id: 12,
+        path: '/dev/ublkb12',
+        target: 'nbd://[::1]:10809/x',
+        state: 'FATAL',
+        reason: 'backend closed',
+        sizeBytes: 512n,
+        readOnly: true,
+      }),
+    ),
+  });
+  t.equal(
+    stdout,
+    'DEVICE        SIZE  MODE  STATE                   NAME  TARGET\n' +
+      '/dev/ublkb0   1.5G  rw    CONNECTED               data  nbd://backup.example:10809\n' +
+      '/dev/ublkb12  512B  ro    FATAL (backend closed)  -     nbd://[::1]:10809/x\n',
+  );
+});
+
+t.test('text from outside cannot break the table', async (t) => {
+  const { stdout } = await cli(['list'], {
+    gateway: listOf(deviceView({ reason: 'a\nb\u001b[2J', state: 'FATAL' })),
+  });
+  t.equal(stdout.split('\n').length, 3);
+  t.notMatch(stdout, '\u001b');
+});
+
+t.test('list -v asks for details and shows them', async (t) => {
+  const asked: boolean[] = [];
+  const details = {
+    backend: {
+      sizeBytes: 1_610_612_736n,
+      readOnly: false,
+      canFlush: true,
+      canFua: true,
+      canTrim: true,
+      canWriteZeroes: true,
+      canFastZero: false,
+      canMultiConn: true,
+      rotational: false,
+      minimumBlockBytes: 1,
+      preferredBlockBytes: 4096,
+      maximumBlockBytes: 33_554_432,
+    },
+    dataPath: 'copy',
+    maxIoBytes: 1_048_576,
+    counters: { reads: 18_014_398_509_481_984n, inFlight: 3 },
+  } as const;
+  const gateway = {
+    list: async (verbose: boolean) => {
+      asked.push(verbose);
+      return [deviceView({ details })];
+    },
+  };
+  const { stdout } = await cli(['list', '-v'], { gateway });
+  t.same(asked, [true]);
+  t.match(stdout, /^\/dev\/ublkb0\n {2}target +nbd:\/\/backup\.example:10809\n/);
+  t.match(stdout, /^ {2}reads +18014398509481984$/m);
+  t.match(stdout, /^ {2}connected at +2023-11-14T22:13:20\.000Z$/m);
+
+  const json = await cli(['list', '-v', '--json'], { gateway });
+  const [device] = JSON.parse(json.stdout);
+  t.equal(device.sizeBytes, 1_610_612_736, 'a number while a double holds it');
+  t.equal(device.details.counters.reads, '18014398509481984', 'a string beyond');
+  t.equal(device.details.backend.maximumBlockBytes, 33_554_432);
+});
+
+t.test('disconnect passes the device as it was typed', async (t) => {
+  const calls: unknown[][] = [];
+  const disconnect = async (...call: unknown[]) => void calls.push(call);
+  for (const device of ['0', 'ublkb0', '/dev/ublkb0', 'data']) {
+    const result = await cli(['disconnect', device], { gateway: { disconnect } });
+    t.same(result, { status: 0, stdout: '', stderr: '' });
+  }
+  await cli(['disconnect', 'data', '--force'], { gateway: { disconnect } });
+  t.same(calls, [
+    ['0', false],
+    ['ublkb0', false],
+    ['/dev/ublkb0', false],
+    ['data', false],
+    ['data', true],
+  ]);
+});
+
+t.test('disconnect --all tries every device and tells every refusal', async (t) => {
+  const tried: string[] = [];
+  const refusal = (path: string) =>
+    new GatewayError('UNBD_DEVICE_BUSY', `${path} is mounted`, { hint: 'unmount it' });
+  const gateway = {
+    ...listOf(...[0, 1, 2, 3].map((id) => deviceView({ id, path: `/dev/ublkb${id}` }))),
+    disconnect: async (path: string) => {
+      tried.push(path);
+      if (path.endsWith('1')) throw new GatewayError('UNBD_DEVICE_ABSENT', 'it is gone');
+      if (path.endsWith('0') || path.endsWith('2')) throw refusal(path);
+    },
+  };
+  const { status, stdout, stderr } = await cli(['disconnect', '--all'], { gateway });
+  t.same(tried, ['/dev/ublkb0', '/dev/ublkb1', '/dev/ublkb2', '/dev/ublkb3']);
+  t.equal(status, 9);
+  t.equal(stdout, '');
+  t.equal(
+    stderr,
+    'ublk-nbd: /dev/ublkb0 is mounted; unmount it [UNBD_DEVICE_BUSY]\n' +
+      'ublk-nbd: /dev/ublkb2 is mounted; unmount it [UNBD_DEVICE_BUSY]\n',
+  );
+});
+
+t.test('disconnect --all without devices succeeds', async (t) => {
+  const result = await cli(['disconnect', '--all'], { gateway: listOf() });
+  t.same(result, { status: 0, stdout: '', stderr: '' });
+});
+
+t.test('logs prints the lines of one device or of all', async (t) => {
+  const asked: unknown[] = [];
+  const logs = async function* (device: string | undefined) {
+    asked.push(device);
+    yield 'first';
+    yield 'second';
+  };
+  t.equal((await cli(['logs'], { gateway: { logs } })).stdout, 'first\nsecond\n');
+  await cli(['logs', 'data'], { gateway: { logs } });
+  t.same(asked, [undefined, 'data']);
+});
