@@ -76,7 +76,7 @@ export function refusalError(
     `${wire.replyName(refusal.refusedWith)} to ${wire.optionName(refusal.option)}`,
     'look at the log of the backend',
   ];
-  const message = `backend ${peer} refuses ${exportText(exportName)}: ${why}${says}`;
+  const message = `backend ${peer} refuses ${exportText(exportName, 'the ')}: ${why}${says}`;
   return new GatewayError(code, message, { hint: cure });
 }
 
@@ -90,8 +90,8 @@ export function unknownExport(
   return new GatewayError('UNBD_EXPORT_UNKNOWN', message, { hint: existing(exports) });
 }
 
-function exportText(exportName: string): string {
-  return exportName === '' ? 'default export' : `export ${quoted(exportName)}`;
+function exportText(exportName: string, article = ''): string {
+  return exportName === '' ? `${article}default export` : `export ${quoted(exportName)}`;
 }
 
 function existing(exports: readonly NbdListEntry[] | undefined): string {
