@@ -12,7 +12,8 @@ import { Peer } from './rpc.ts';
 import { controllerSocket, prepareRunDir, requireRoot } from './run-dir.ts';
 import { startController } from './start-controller.ts';
 
-const START_TIMEOUT_MS = 5_000;
+/** Node starts slowly under an emulated processor; a start that failed is known at once. */
+const START_TIMEOUT_MS = 30_000;
 const START_POLL_MS = 20;
 const HELLO_TIMEOUT_MS = 5_000;
 const UNDO_TIMEOUT_MS = 30_000;
@@ -90,8 +91,8 @@ export async function openPeer(path: string): Promise<Peer | undefined> {
 
 async function reachController(signal?: AbortSignal): Promise<Peer> {
   const deadline = Date.now() + START_TIMEOUT_MS;
+  let failure: GatewayError | undefined;
   let started = false;
-  let last: GatewayError | undefined;
   for (;;) {
     if (signal?.aborted) throw new GatewayError('UNBD_INTERRUPTED', 'interrupted');
     try {
@@ -100,13 +101,16 @@ async function reachController(signal?: AbortSignal): Promise<Peer> {
     } catch (error) {
       // A controller that ends because nothing is left to do closes the connection; the next try
       // starts another.
-      last = asGatewayError(error);
-      if (last.code === 'UNBD_VERSION') throw last;
+      const last = asGatewayError(error);
+      if (last.code === 'UNBD_VERSION' || Date.now() >= deadline) throw last;
     }
-    if (Date.now() >= deadline) throw last ?? notStarted();
+    if (failure !== undefined) throw failure;
+    if (Date.now() >= deadline) throw notStarted();
     if (!started) {
       started = true;
-      await startController();
+      void startController().failed.then((error) => {
+        failure = error;
+      });
     }
     await delay(START_POLL_MS);
   }

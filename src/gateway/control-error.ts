@@ -44,21 +44,21 @@ function openError(step: string, errno: string, hasDriver: boolean): GatewayErro
 }
 
 function commandError(step: string, errno: string): GatewayError | undefined {
-  if (step === 'features' || errno === 'EOPNOTSUPP') {
-    const text = `the ublk driver of this kernel is too old (${errno})`;
-    return refused('UNBD_KERNEL_TOO_OLD', text, ['boot Linux 6.12 or newer']);
-  }
   if (step === 'fsync') {
     const text = `what was written could not be flushed to the backend (${errno})`;
     return refused('UNBD_BACKEND_IO', text, ['to give it up: ublk-nbd disconnect --force']);
   }
+  if (errno === 'EPERM' || errno === 'EACCES') {
+    const text = `${step} is not permitted: CAP_SYS_ADMIN is missing`;
+    return refused('UNBD_NO_PERMISSION', text, [CONTAINER_FLAGS]);
+  }
+  if (step === 'features') {
+    const text = `the ublk driver of this kernel is too old (${errno})`;
+    return refused('UNBD_KERNEL_TOO_OLD', text, ['boot Linux 6.12 or newer']);
+  }
   if (errno === 'EBUSY') return refused('UNBD_DEVICE_BUSY', 'the device is in use', []);
   if (errno === 'ENODEV') {
     return refused('UNBD_DEVICE_ABSENT', 'the driver has no such device', ['see: ublk-nbd list']);
-  }
-  if (errno === 'EPERM' || errno === 'EACCES') {
-    const text = `the driver refuses ${step}: CAP_SYS_ADMIN is missing`;
-    return refused('UNBD_NO_PERMISSION', text, [CONTAINER_FLAGS]);
   }
   return undefined;
 }

@@ -76,7 +76,9 @@ function noAnswer(command: string, stderr: string, how: string): GatewayError {
 
 function tooLate(command: string, timeoutMs: number): GatewayError {
   const text = `the driver did not finish ${command} in ${timeoutMs / 1000} s`;
-  return new GatewayError('UNBD_CONTROL_FAILED', text, {
-    hint: 'look at the kernel log: dmesg',
-  });
+  const hint =
+    command === 'disconnect'
+      ? 'the backend may hang; to give up what is not written: ublk-nbd disconnect --force'
+      : 'look at the kernel log: dmesg';
+  return new GatewayError('UNBD_CONTROL_FAILED', text, { hint });
 }

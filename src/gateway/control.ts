@@ -66,12 +66,12 @@ export const driverControl: Control = {
   async add(request) {
     const answer = await runHelper('add', addValues(request), ADD_TIMEOUT_MS);
     if (answer.errno === 'EEXIST') return 'exists';
-    const { flags, queues, depth, max_io_bytes } = checked('add', answer);
+    const granted = checked('add', answer);
     return {
-      flags: BigInt(String(flags)),
-      queueCount: Number(queues),
-      depth: Number(depth),
-      maxIoBytes: Number(max_io_bytes),
+      flags: BigInt(String(granted.flags)),
+      queueCount: Number(granted.queues),
+      depth: Number(granted.depth),
+      maxIoBytes: Number(granted.max_io_bytes),
     };
   },
   async start(id, serverPid) {

@@ -3,6 +3,7 @@
  * Runs in: the controller; without `foreground`, the CLI that starts one.
  * Must not: end its devices with itself.
  */
+import { resolve } from 'node:path';
 import { GatewayError } from '../protocols/errors.ts';
 import { withController } from './client.ts';
 import { IDLE_EXIT_MS } from './controller.ts';
@@ -18,7 +19,7 @@ export interface DaemonOptions {
 }
 
 export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
-  if (options.logFile !== undefined) process.env.UBLK_NBD_LOG_FILE = options.logFile;
+  if (options.logFile !== undefined) process.env.UBLK_NBD_LOG_FILE = resolve(options.logFile);
   if (!options.foreground) {
     await withController((call) => call('ping', null), signal);
     return;

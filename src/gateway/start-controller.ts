@@ -6,6 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { GatewayError } from '../protocols/errors.ts';
 import { cleanEnvironment, modulePath, runsSystemd } from './environment.ts';
 import { openChildLog } from './log.ts';
 import { isDefaultRunDir, runDir } from './run-dir.ts';
@@ -13,11 +14,16 @@ import { isDefaultRunDir, runDir } from './run-dir.ts';
 const SYSTEMD_RUN_TIMEOUT_MS = 4_000;
 
 /**
- * Starts it and returns; the caller finds out by connecting. Two at once are harmless: one ends.
+ * Starts it. `failed` resolves if that went wrong; that it worked the caller finds out by
+ * connecting. Two at once are harmless: one ends.
  */
-export async function startController(): Promise<void> {
-  if (runsSystemd() && (await startUnit())) return;
-  startDetached();
+export function startController(): { readonly failed: Promise<GatewayError> } {
+  return { failed: start() };
+}
+
+async function start(): Promise<GatewayError> {
+  if (!runsSystemd() || !(await startUnit())) return startDetached();
+  return new Promise(() => undefined);
 }
 
 function unitName(): string {
@@ -59,7 +65,8 @@ function startUnit(): Promise<boolean> {
   });
 }
 
-function startDetached(): void {
+/** Resolves when it ended without being the controller; where another one is, it ends with 0. */
+function startDetached(): Promise<GatewayError> {
   const log = openChildLog();
   const child = spawn(process.execPath, [modulePath('controller-main')], {
     cwd: '/',
@@ -67,8 +74,18 @@ function startDetached(): void {
     env: cleanEnvironment(),
     stdio: ['ignore', log.stdio, log.stdio],
   });
-  // A node that cannot be started shows as a controller that does not answer.
-  child.once('error', () => undefined);
   child.unref();
   log.close();
+  return new Promise((resolve) => {
+    child.once('error', (cause) => resolve(notStarted(`cannot be started: ${cause.message}`)));
+    child.once('exit', (status, signal) => {
+      if (status !== 0) resolve(notStarted(`ended (${signal ?? `status ${status}`})`));
+    });
+  });
+}
+
+function notStarted(how: string): GatewayError {
+  return new GatewayError('UNBD_CONTROLLER', `the controller ${how}`, {
+    hint: 'see: ublk-nbd logs, or run it in the foreground: ublk-nbd daemon --foreground',
+  });
 }
