@@ -8,7 +8,6 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { must, type Outcome, run, shell } from './process.ts';
-import type { Scope } from './scope.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * 1024;
@@ -26,27 +25,6 @@ export function sysfsNumber(node: string, attribute: string): number {
 /** What `blockdev OPTION DEVICE` prints, as a number. */
 export async function blockdevNumber(option: string, path: string): Promise<number> {
   return Number(await must(['blockdev', option, path]));
-}
-
-export interface Range {
-  readonly offsetBytes: number;
-  readonly lengthBytes: number;
-}
-
-/** One direct read for each range, in order; all their bytes behind one another. */
-export async function readDirect(
-  scope: Scope,
-  path: string,
-  ranges: readonly Range[],
-): Promise<Buffer> {
-  const out = scope.path(`read-${Math.random().toString(36).slice(2)}`);
-  const reads = ranges.map(
-    ({ offsetBytes, lengthBytes }) =>
-      `dd status=none if=${path} of=${out} bs=${lengthBytes} count=1 skip=${offsetBytes} ` +
-      'iflag=direct,skip_bytes,fullblock oflag=append conv=notrunc',
-  );
-  await shell(reads.join('\n'));
-  return readFileSync(out);
 }
 
 /** dd's outcome; tests look at its status and at what it says of the error. */

@@ -44,7 +44,7 @@ export async function ublkNbdMust(...args: readonly string[]): Promise<string> {
 export interface ListedDevice {
   readonly id: number;
   readonly path: string;
-  readonly name?: string;
+  readonly name: string | null;
   readonly target: string;
   readonly state: string;
   readonly sizeBytes: number | string;
@@ -53,7 +53,7 @@ export interface ListedDevice {
   readonly depth: number;
   readonly logicalBlockBytes: number;
   readonly serverPid: number;
-  readonly reason?: string;
+  readonly reason: string | null;
   readonly details?: {
     readonly backend: { readonly [field: string]: unknown };
     readonly dataPath: string;

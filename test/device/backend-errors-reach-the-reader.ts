@@ -1,0 +1,58 @@
+/**
+ * Claim: a request that the backend fails fails with its error, and every other one has the right bytes.
+ * Method: nbdkit's error filter over its pattern, many random direct reads; and over memory with other errors.
+ */
+import assert from 'node:assert/strict';
+import { constants } from 'node:fs';
+import { startNbdkit } from '../support/backends.ts';
+import { KIB, MIB, patternBytes } from '../support/block.ts';
+import { claim, isFull } from '../support/claim.ts';
+import { DirectFile, errorOf } from '../support/direct-file.ts';
+import { connect, listed } from '../support/product.ts';
+
+const sizeBytes = 64 * MIB;
+const durationMs = isFull ? 60_000 : 8_000;
+
+claim('of the reads that one in five fails, each is EIO or has the right bytes', async (scope) => {
+  const words = ['--filter=error', 'pattern', String(sizeBytes), 'error-pread=EIO'];
+  const backend = await startNbdkit(scope, [...words, 'error-pread-rate=20%']);
+  const device = await connect(scope, backend.target, '--no-partition-scan');
+  const file = new DirectFile(device.path, constants.O_RDONLY);
+  let failed = 0;
+  let succeeded = 0;
+  const untilMs = Date.now() + durationMs;
+  while (Date.now() < untilMs) {
+    const lengthBytes = 512 * (1 + Math.floor(Math.random() * 256));
+    const offsetBytes = 512 * Math.floor((Math.random() * (sizeBytes - lengthBytes)) / 512);
+    let bytes: Buffer | undefined;
+    const error = errorOf(() => {
+      bytes = file.read(offsetBytes, lengthBytes);
+    });
+    if (bytes === undefined) {
+      assert.equal(error, 'EIO');
+      failed += 1;
+    } else {
+      const wanted = patternBytes(offsetBytes, lengthBytes);
+      assert(bytes.equals(wanted), `wrong bytes: ${lengthBytes} at ${offsetBytes}`);
+      succeeded += 1;
+    }
+  }
+  file.close();
+  assert(failed > 0 && succeeded > failed, `${failed} failed, ${succeeded} succeeded`);
+  assert.equal((await listed(device.path)).state, 'CONNECTED', 'errors do not end the connection');
+  await device.disconnect();
+});
+
+claim('an error of a write keeps its meaning', async (scope) => {
+  const words = ['--filter=error', 'memory', '16M', 'error-pwrite=ENOSPC'];
+  const backend = await startNbdkit(scope, [...words, 'error-pwrite-rate=100%']);
+  const device = await connect(scope, backend.target);
+  const file = new DirectFile(device.path);
+  assert.equal(
+    errorOf(() => file.write(0, Buffer.alloc(4 * KIB))),
+    'ENOSPC',
+  );
+  assert(file.read(0, 4 * KIB).equals(Buffer.alloc(4 * KIB)), 'reads go on');
+  file.close();
+  await device.disconnect();
+});

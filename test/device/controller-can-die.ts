@@ -1,0 +1,74 @@
+/**
+ * Claim: the controller's death changes nothing for a device, and the next command tells the truth.
+ * Method: kill -9 of the controller with a device up, with one whose server process died meanwhile, and two
+ * connects that both find no controller.
+ */
+import assert from 'node:assert/strict';
+import { startNbdkit } from '../support/backends.ts';
+import { claim } from '../support/claim.ts';
+import { DirectFile } from '../support/direct-file.ts';
+import { controllerPid } from '../support/leftovers.ts';
+import { describe, until } from '../support/process.ts';
+import {
+  assertRefused,
+  connect,
+  deviceOf,
+  list,
+  listed,
+  ublkNbd,
+  ublkNbdMust,
+} from '../support/product.ts';
+
+async function killController(): Promise<void> {
+  const pid = controllerPid();
+  assert(pid !== undefined, 'a controller runs');
+  process.kill(pid, 'SIGKILL');
+  await until('the controller is dead', () => controllerPid() !== pid);
+}
+
+claim('list after kill -9 of the controller is the truth, for the living and the dead', async (scope) => {
+  const backend = await startNbdkit(scope, ['memory', '16M']);
+  const living = await connect(scope, backend.target, '--name', 'living');
+  const dying = await connect(scope, 'memory:16M');
+  const file = new DirectFile(living.path);
+  scope.defer(() => file.close());
+  const block = Buffer.alloc(4096, 'still here');
+  file.write(0, block);
+  const { serverPid } = await listed(dying.path);
+  await killController();
+  process.kill(serverPid, 'SIGKILL');
+  assert(file.read(0, 4096).equals(block), 'I/O goes on without a controller');
+
+  assert.equal((await listed(living.path)).state, 'CONNECTED');
+  assert.equal((await listed(living.path)).name, 'living');
+  await until('list tells', async () => (await listed(dying.path)).state === 'DEAD');
+  file.close();
+  await living.disconnect();
+  await ublkNbdMust('disconnect', dying.path);
+  assert.deepEqual(await list(), []);
+});
+
+claim('two connects at once make two devices under one controller', async (scope) => {
+  const pid = controllerPid();
+  if (pid !== undefined) await killController();
+  const backend = await startNbdkit(scope, ['memory', '16M']);
+  const both = await Promise.all([1, 2].map(() => ublkNbd(['connect', backend.target])));
+  const ids = both.map((outcome) => {
+    assert.equal(outcome.status, 0, describe(outcome));
+    return Number(/^\/dev\/ublkb(\d+)\n$/.exec(outcome.stdout)?.[1]);
+  });
+  const devices = ids.map((id) => deviceOf(scope, id));
+  assert.equal(new Set(ids).size, 2);
+  assert.deepEqual((await list()).map(({ id }) => id).sort(), [...ids].sort());
+  for (const device of devices) await device.disconnect();
+});
+
+claim('of two connects at once that want the same id, one gets it', async (scope) => {
+  const connects = [1, 2].map(() => ublkNbd(['connect', 'null:16M', '--id', '7']));
+  const [first, second] = (await Promise.all(connects)).sort((a, b) => a.status - b.status);
+  assert(first && second);
+  assert.equal(first.stdout, '/dev/ublkb7\n', describe(first));
+  const device = deviceOf(scope, 7);
+  assertRefused(second, 'UNBD_DEVICE_EXISTS', 8, /7/);
+  await device.disconnect();
+});

@@ -1,0 +1,70 @@
+/**
+ * Claim: Ctrl-C at any stage of connect leaves nothing behind and ends with the status of an interruption.
+ * Method: a stage is known by what it leaves to see: a connection at the backend, the registry's record, the char
+ * device, the disk. SIGINT is sent at the moment when it can be seen; `claim` looks for leftovers after that.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { startNbdkit } from '../support/backends.ts';
+import { claim } from '../support/claim.ts';
+import { describe, type Running } from '../support/process.ts';
+import { startUblkNbd, ublkNbdMust } from '../support/product.ts';
+
+const runFolder = process.env.UBLK_NBD_RUN_DIR ?? '/run/ublk-nbd';
+
+function has(folder: string, pattern: RegExp): boolean {
+  return existsSync(folder) && readdirSync(folder).some((name) => pattern.test(name));
+}
+
+const stages: readonly (readonly [string, () => boolean])[] = [
+  ['its record is in the registry', () => has(`${runFolder}/devices`, /^\d+\.msgpack$/)],
+  ['the driver has added the char device', () => has('/dev', /^ublkc\d/)],
+  ['the disk has appeared', () => has('/sys/block', /^ublkb\d/)],
+];
+
+/** Sends SIGINT once `seen`; looks as often as it can, since some stages last a millisecond. */
+async function interruptWhen(running: Running, seen: () => boolean): Promise<void> {
+  const limitMs = Date.now() + 120_000;
+  while (!seen() && Date.now() < limitMs) await new Promise((resolve) => setImmediate(resolve));
+  assert(seen(), `the stage was reached: ${running.stderr()}`);
+  running.kill('SIGINT');
+}
+
+for (const [what, seen] of stages) {
+  claim(`Ctrl-C when ${what} leaves nothing`, async (scope) => {
+    const backend = await startNbdkit(scope, ['--filter=delay', 'memory', '16M', 'rdelay=200ms']);
+    const running = startUblkNbd(scope, ['connect', backend.target]);
+    await interruptWhen(running, seen);
+    const outcome = await running.exited;
+    // The signal may come when the device is ready already: then connect has done its work.
+    if (outcome.status === 0) await ublkNbdMust('disconnect', outcome.stdout.trim());
+    else assert.equal(outcome.status, 130, describe(outcome));
+  });
+}
+
+claim('Ctrl-C while the backend does not answer leaves nothing, at once', async (scope) => {
+  let connections = 0;
+  const server = createServer((socket) => {
+    connections += 1;
+    socket.on('error', () => undefined);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  scope.defer(() => {
+    server.close();
+  });
+  const address = server.address();
+  assert(address !== null && typeof address === 'object');
+  const running = startUblkNbd(scope, ['connect', `127.0.0.1:${address.port}`]);
+  await interruptWhen(running, () => connections > 0);
+  const outcome = await running.exited;
+  assert.equal(outcome.status, 130, describe(outcome));
+  assert.match(outcome.stderr, /^[^\n]*interrupted[^\n]*\n$/i);
+});
+
+claim('Ctrl-C before anything was done leaves nothing', async (scope) => {
+  const running = startUblkNbd(scope, ['connect', 'null:16M']);
+  running.kill('SIGINT');
+  const outcome = await running.exited;
+  assert.equal(outcome.status, 130, describe(outcome));
+});
