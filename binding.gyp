@@ -29,7 +29,7 @@
     {
       "target_name": "ublk_nbd",
       "dependencies": ["unbd_core"],
-      "cflags_cc": ["-isystem", "<!@(node -p \"require('node-addon-api').include_dir\")"],
+      "cflags_cc": ["-isystem", "<!@(node -p \"require('path').dirname(require.resolve('node-addon-api/napi.h'))\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS"],
       "sources": ["<@(node_sources)"],
       "libraries": ["-luring"]
