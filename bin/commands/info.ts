@@ -49,7 +49,6 @@ function infoJson(info: TargetInfo): Record<string, unknown> {
 function infoText(info: TargetInfo): string {
   const { backend } = info;
   const largest = backend.maximumBlockBytes;
-  const exports = info.exports?.map((name) => (name === '' ? '(default)' : name));
   return fields([
     ['target', info.target],
     ['size', `${backend.sizeBytes} bytes (${humanSize(backend.sizeBytes)})`],
@@ -58,14 +57,24 @@ function infoText(info: TargetInfo): string {
     ['smallest request', `${backend.minimumBlockBytes} bytes`],
     ['best request', `${backend.preferredBlockBytes} bytes`],
     ['largest request', largest === UNLIMITED_BYTES ? 'no limit' : `${largest} bytes`],
-    ...pair('export', info.exportName),
+    ...pair('export', info.exportName, shownName),
     ...pair('description', info.description),
-    ...pair('exports', exports?.join(', ')),
+    ...pair('exports', info.exports, (names) => names.map(shownName).join(', ')),
   ]);
 }
 
-function pair(name: string, value: string | undefined): [string, string][] {
-  return value === undefined ? [] : [[name, value]];
+/** No line for what is not known. */
+function pair<T>(
+  name: string,
+  value: T | undefined,
+  show: (value: T) => string = String,
+): [string, string][] {
+  return value === undefined ? [] : [[name, show(value)]];
+}
+
+/** The empty name is the backend's default export. */
+function shownName(name: string): string {
+  return name === '' ? '(default)' : name;
 }
 
 function offers(backend: BackendInfo): string[] {

@@ -1,5 +1,5 @@
 /**
- * Claim: info, mount, umount, doctor, daemon and completion pass on what was asked and show what came.
+ * Claim: info, mount, umount, doctor, daemon and completion pass on what was asked and show it.
  * Method: the command line in this process, over a gateway that records its calls.
  */
 import { resolve } from 'node:path';

@@ -1,5 +1,5 @@
 /**
- * Claim: the manual names everything that a user can type, meet or set; and nothing that is not there.
+ * Claim: the manual names everything that a user can type, meet or set, and nothing else.
  * Method: compares docs/man/ublk-nbd.8 with --help of every command, with the table of exit
  * statuses, and with the environment variables that the sources read.
  */
