@@ -97,7 +97,10 @@ export function newCounters(): Counters {
 /** An image in which every eight bytes hold their own offset, so that a wrong offset shows. */
 export function patternImage(sizeBytes: bigint): Buffer {
   const image = Buffer.alloc(Number(sizeBytes));
-  for (let at = 0; at + 8 <= image.length; at += 8) image.writeBigUInt64BE(BigInt(at), at);
+  for (let at = 0; at + 8 <= image.length; at += 8) {
+    image.writeUInt32BE(Math.floor(at / 2 ** 32), at);
+    image.writeUInt32BE(at % 2 ** 32, at + 4);
+  }
   return image;
 }
 

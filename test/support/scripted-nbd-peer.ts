@@ -3,7 +3,6 @@
  * Runs in: test processes.
  * Must not: know NBD; reject for anything but the end of the connection (PeerGone).
  */
-import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 
 /** The client went away; a script ends with it. */
@@ -94,10 +93,23 @@ export class Peer {
       if (this.gone) throw new PeerGone();
       const end = at < 512 ? Math.min(bytes.length, at + this.#pieceBytes) : bytes.length;
       const taken = this.#duplex.write(bytes.subarray(at, end));
-      if (!taken) await Promise.race([once(this.#duplex, 'drain'), once(this.#duplex, 'close')]);
+      if (!taken) await this.#drained();
       if (end < bytes.length) await new Promise((resolve) => setImmediate(resolve));
       at = end;
     }
+  }
+
+  /** Until what was written has left, or the connection is gone. */
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        this.#duplex.off('drain', done);
+        this.#duplex.off('close', done);
+        resolve();
+      };
+      this.#duplex.on('drain', done);
+      this.#duplex.on('close', done);
+    });
   }
 
   /** One byte every `everyMs`, until the client goes away. */

@@ -13,6 +13,9 @@ import { listFaults } from '../support/scripted-nbd-list-faults.ts';
 import { playInMemory } from '../support/scripted-nbd-pair.ts';
 import type { TestStream } from '../support/scripted-nbd-stream.ts';
 
+// Hundreds of connections; a busy machine needs longer than the default.
+t.setTimeout(120_000);
+
 type Attempt = (stream: TestStream, timeoutMs: number) => Promise<unknown>;
 
 const connect: Attempt = async (stream, timeoutMs) => {
