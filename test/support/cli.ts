@@ -3,11 +3,15 @@
  * Runs in: unit tests.
  * Must not: start a controller or touch the machine.
  */
+import t from 'tap';
 import { runCli } from '../../bin/cli.ts';
 import type { Context } from '../../bin/command.ts';
 import type { Gateway } from '../../bin/gateway.ts';
 import type { DeviceView } from '../../src/gateway/messages.ts';
 import { parseTarget } from '../../src/protocols/target.ts';
+
+// Each parse is some 40 ms of work; an emulated or busy machine takes its time for dozens of them.
+t.setTimeout(180_000);
 
 export interface CliResult {
   readonly status: number;

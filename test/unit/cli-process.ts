@@ -9,9 +9,6 @@ import t from 'tap';
 import { cli } from '../support/cli.ts';
 import { compileProgram } from '../support/sources.ts';
 
-// Many starts of node, each a second on a busy or an emulated machine.
-t.setTimeout(180_000);
-
 const root = join(import.meta.dirname, '../..');
 const program = [compileProgram(root, t.testdir())];
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
