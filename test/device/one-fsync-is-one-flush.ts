@@ -45,12 +45,13 @@ claim('an fsync is one FLUSH, a durable write one FUA', async (scope) => {
   durable.write(8192, block);
   const { writes, fua } = since(start);
   assert.deepEqual({ writes, fua }, { writes: 2, fua: 1 }, 'one durable write, one FUA');
+  // The kernel may flush after such a write too, so the rounds are counted from here.
+  const rounds = countRequests(logFile);
   for (let round = 0; round < 10; round += 1) {
     file.write(0, block);
     file.sync();
   }
-  assert.equal(since(start).writes, 12);
-  assert.equal(since(start).flushes - 1, 10, 'ten rounds, ten FLUSHes');
+  assert.deepEqual(since(rounds), { writes: 10, fua: 0, flushes: 10 }, 'ten rounds, ten FLUSHes');
   file.close();
   durable.close();
   await device.disconnect();

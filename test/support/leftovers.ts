@@ -4,8 +4,8 @@
  * Must not: touch what is not ublk-nbd's; a device of another program is neither reported nor removed.
  */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { commandOf } from './product.ts';
+import { basename, dirname, join } from 'node:path';
+import { commandOf, packageFolder, sanitizerReports } from './product.ts';
 import { run, until } from './process.ts';
 
 const runFolder = process.env.UBLK_NBD_RUN_DIR ?? '/run/ublk-nbd';
@@ -66,6 +66,9 @@ export function leftovers(): string[] {
     ...entries(runFolder, /^foreground-/),
     ...mounts.filter((line) => line.startsWith('/dev/ublk')).map((line) => `mount: ${line}`),
     ...processes(),
+    ...entries(dirname(sanitizerReports), new RegExp(`^${basename(sanitizerReports)}`)).map(
+      (path) => `${path}: ${readFileSync(path, 'utf8')}`,
+    ),
   ];
 }
 
@@ -99,7 +102,7 @@ export async function sweep(): Promise<void> {
   for (const line of processes()) kill(Number(/^process (\d+)/.exec(line)?.[1]));
   const pid = controllerPid();
   if (pid !== undefined) kill(pid);
-  const helper = join(commandOf()[1] ?? '', '../../../build/Release/ublk-nbd-helper');
+  const helper = join(packageFolder, 'build', 'Release', 'ublk-nbd-helper');
   for (const node of entries('/dev', /^ublkc\d/)) {
     const id = /\d+$/.exec(node)?.[0] ?? '';
     for (const command of ['stop', 'del']) {
@@ -108,6 +111,7 @@ export async function sweep(): Promise<void> {
   }
   rmSync(runFolder, { recursive: true, force: true });
   rmSync('/dev/ublk-nbd', { recursive: true, force: true });
+  for (const path of entries(dirname(sanitizerReports), /^ublk-nbd-sanitizer/)) rmSync(path);
 }
 
 function kill(pid: number): void {

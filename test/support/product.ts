@@ -14,9 +14,28 @@ import type { Scope } from './scope.ts';
 export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 const program = join(packageFolder, 'dist', 'bin', 'ublk-nbd.js');
 
+/** Where sanitizers write; a file there is a finding. */
+export const sanitizerReports = '/run/ublk-nbd-sanitizer';
+
+/** What makes ublk-nbd use the build with sanitizers; empty for the build that people use. */
+export function sanitizerEnvironment(): Record<string, string> {
+  const libraries = process.env.UBLK_NBD_TEST_PRELOAD;
+  if (libraries === undefined) return {};
+  const options = `log_path=${sanitizerReports}`;
+  return {
+    UBLK_NBD_BUILD: 'Debug',
+    LD_PRELOAD: libraries,
+    // node never frees what lives as long as the process.
+    ASAN_OPTIONS: `${options}:detect_leaks=0`,
+    UBSAN_OPTIONS: `${options}:print_stacktrace=1`,
+  };
+}
+
 /** The words that run ublk-nbd with these arguments. */
 export function commandOf(...args: readonly string[]): string[] {
-  return [process.execPath, program, ...args];
+  const settings = Object.entries(sanitizerEnvironment());
+  const env = settings.length === 0 ? [] : ['env', ...settings.map((pair) => pair.join('='))];
+  return [...env, process.execPath, program, ...args];
 }
 
 /** Runs ublk-nbd to its end, whatever its status. */

@@ -1,0 +1,99 @@
+/**
+ * Owns: `npm test`: the layers one after another, their totals, the one closing line.
+ * Runs as: a process on the host, started by scripts/test.
+ * Must not: end with success unless every layer that was asked for ran tests and none failed.
+ */
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { runDeviceLayer } from './device-layer.ts';
+import { packageFolder } from './product.ts';
+import { Lines, newTotals, TapReader, type TapTest, type Totals } from './tap-stream.ts';
+
+const { values } = parseArgs({
+  options: {
+    full: { type: 'boolean', default: false },
+    sanitize: { type: 'boolean', default: false },
+    layer: { type: 'string', multiple: true },
+    only: { type: 'string' },
+  },
+});
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Runs a program that prints TAP; tests are at `depth`. */
+async function runTap(argv: readonly string[], depth: number): Promise<Totals> {
+  const totals = newTotals();
+  const onTest = (test: TapTest): void => {
+    totals[test.result] += 1;
+    if (test.result === 'failed' || depth > 0) print(`${test.result}  ${test.name}`);
+    for (const line of test.details) print(`  | ${line}`);
+  };
+  const tap = new TapReader(depth, onTest);
+  const lines = new Lines((line) => {
+    // A file that ended before its tests did shows at the depth of files only.
+    if (depth > 0 && /^(not ok|# Subtest)/.test(line)) print(line);
+    tap.line(line);
+  });
+  const child = spawn(argv[0] ?? '', argv.slice(1), {
+    cwd: packageFolder,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => lines.push(piece));
+  const status = await new Promise<number>((resolve) => {
+    child.once('error', () => resolve(127));
+    child.once('close', (code) => resolve(code ?? 128));
+  });
+  lines.end();
+  tap.end();
+  if (totals.passed + totals.failed === 0 || (status !== 0 && totals.failed === 0)) {
+    totals.failed += 1;
+    print(`failed  ${argv[0]} ended with status ${status}`);
+  }
+  return totals;
+}
+
+function unitFiles(): string[] {
+  const folder = join('test', 'unit');
+  return readdirSync(join(packageFolder, folder))
+    .filter((name) => name.endsWith('.ts') && name.includes(values.only ?? ''))
+    .map((name) => join(folder, name));
+}
+
+const layers: Readonly<Record<string, () => Promise<Totals>>> = {
+  unit: () => {
+    const options = ['run', '--reporter=tap', '--disable-coverage', '--jobs=2', '--timeout=300'];
+    return runTap(['node_modules/.bin/tap', ...options, ...unitFiles()], 1);
+  },
+  native: () => runTap(['make', '--no-print-directory', '-j2', '-C', 'native/test', 'check'], 0),
+  device: () =>
+    runDeviceLayer(
+      {
+        root: packageFolder,
+        isFull: values.full,
+        sanitize: values.sanitize,
+        only: values.only,
+      },
+      print,
+    ),
+};
+
+const totals = newTotals();
+for (const name of values.layer ?? Object.keys(layers)) {
+  const layer = layers[name];
+  if (layer === undefined) throw new Error(`there is no layer ${name}`);
+  print(`# layer: ${name}`);
+  const startedAtMs = Date.now();
+  const part = await layer();
+  totals.passed += part.passed;
+  totals.failed += part.failed;
+  totals.skipped += part.skipped;
+  const seconds = Math.round((Date.now() - startedAtMs) / 1000);
+  print(`# layer ${name}: ${part.passed} tests passed, ${part.failed} failed, in ${seconds} s`);
+}
+const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
+print(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
+process.exitCode = totals.failed === 0 ? 0 : 1;

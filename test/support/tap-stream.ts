@@ -1,0 +1,95 @@
+/**
+ * Owns: reading TAP as it comes: its tests, and what is said of those that failed.
+ * Runs in: the test runner.
+ * Must not: trust the producer to be alive at the end; whoever calls says what was missing.
+ */
+export interface TapTest {
+  readonly name: string;
+  readonly result: 'passed' | 'failed' | 'skipped';
+  /** The lines that the producer gave for a failure, without their indentation. */
+  readonly details: readonly string[];
+}
+
+const TEST_LINE = /^(not )?ok \d+(?: - )?(.*?)(?: # (SKIP|TODO|time=).*)?$/i;
+
+/** Tests at one depth of a TAP stream; a depth is four blanks. Feed it whole lines. */
+export class TapReader {
+  readonly #indent: string;
+  readonly #onTest: (test: TapTest) => void;
+  #pending: { test: TapTest; details: string[]; isYaml: boolean } | undefined;
+  #before: string[] = [];
+  planned: number | undefined;
+
+  constructor(depth: number, onTest: (test: TapTest) => void) {
+    this.#indent = ' '.repeat(4 * depth);
+    this.#onTest = onTest;
+  }
+
+  line(raw: string): void {
+    const text = raw.replace(/\r$/, '');
+    if (!text.startsWith(this.#indent)) return this.#other(text);
+    const own = text.slice(this.#indent.length);
+    const plan = /^1\.\.(\d+)/.exec(own);
+    if (plan) this.planned = Number(plan[1]);
+    const match = TEST_LINE.exec(own);
+    if (match === null) return this.#other(own);
+    this.end();
+    const isSkipped = /^(skip|todo)$/i.test(match[3] ?? '');
+    const result = match[1] ? 'failed' : isSkipped ? 'skipped' : 'passed';
+    const details = result === 'failed' ? this.#before : [];
+    this.#before = [];
+    this.#pending = { test: { name: match[2] ?? '', result, details }, details, isYaml: false };
+  }
+
+  /** Lines beside the tests: the diagnosis of the last one, or, in front of it, what C programs print. */
+  #other(text: string): void {
+    const pending = this.#pending;
+    if (pending !== undefined) {
+      if (text.trim() === '---') pending.isYaml = true;
+      if (pending.isYaml) {
+        pending.details.push(text);
+        if (text.trim() !== '...') return;
+      }
+      this.end();
+    } else if (text.startsWith('# ') && !/^# (Subtest|tests|suites|pass|fail)/.test(text)) {
+      this.#before = [...this.#before.slice(-40), text];
+    }
+  }
+
+  /** No more lines come. */
+  end(): void {
+    if (this.#pending !== undefined) this.#onTest(this.#pending.test);
+    this.#pending = undefined;
+  }
+}
+
+export interface Totals {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+export function newTotals(): Totals {
+  return { passed: 0, failed: 0, skipped: 0 };
+}
+
+/** Cuts a stream's pieces into lines. */
+export class Lines {
+  #rest = '';
+  readonly #onLine: (line: string) => void;
+
+  constructor(onLine: (line: string) => void) {
+    this.#onLine = onLine;
+  }
+
+  push(piece: string): void {
+    const lines = (this.#rest + piece).split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) this.#onLine(line);
+  }
+
+  end(): void {
+    if (this.#rest !== '') this.#onLine(this.#rest);
+    this.#rest = '';
+  }
+}
