@@ -1,6 +1,7 @@
-// Owns: the one noun between the kernel's queue and a backend: Adapter, with Request and CompletionSink.
-// Runs on: every member of Adapter is called on the queue's thread, which made the ring that it is given.
-// Must not: know the kernel driver or a protocol; an adapter never includes queue/ or ublk/.
+// Owns: the one noun between the kernel's queue and a backend: Adapter, with Request and
+// CompletionSink. Runs on: every member of Adapter is called on the queue's thread, which made the
+// ring that it is given. Must not: know the kernel driver or a protocol; an adapter never includes
+// queue/ or ublk/.
 #pragma once
 
 #include <cstddef>
@@ -16,32 +17,34 @@ enum class Op : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
 
 // One block request as the kernel handed it over. Valid until its completion.
 struct Request {
-  uint64_t offset_bytes;   // multiple of the logical block size; 0 for kFlush
-  uint64_t length_bytes;   // multiple of the logical block size; 0 for kFlush
-  std::byte* buffer;       // kRead: fill it; kWrite: send it; otherwise null. Page aligned.
+  uint64_t offset_bytes;  // multiple of the logical block size; 0 for kFlush
+  uint64_t length_bytes;  // multiple of the logical block size; 0 for kFlush
+  std::byte* buffer;      // kRead: fill it; kWrite: send it; otherwise null. Page aligned.
   uint16_t tag;
-  uint16_t generation;     // of the tag; a completion with another one is dropped and counted
+  uint16_t generation;  // of the tag; a completion with another one is dropped and counted
   Op op;
-  bool fua;                // kWrite, kWriteZeroes, kDiscard: durable before the completion
-  bool no_unmap;           // kWriteZeroes: blocks must stay allocated (UBLK_IO_F_NOUNMAP)
+  bool fua;       // kWrite, kWriteZeroes, kDiscard: durable before the completion
+  bool no_unmap;  // kWriteZeroes: blocks must stay allocated (UBLK_IO_F_NOUNMAP)
 };
 
 // Where an adapter puts its results; the queue implements it.
 class CompletionSink {
  public:
-  // result: bytes done for kRead and kWrite (always the whole length; a partial one is the adapter's to finish),
-  // 0 for other operations, or a negative errno. Exactly once per submitted request.
+  // result: bytes done for kRead and kWrite (always the whole length; a partial one is the
+  // adapter's to finish), 0 for other operations, or a negative errno. Exactly once per submitted
+  // request.
   virtual void complete(uint16_t tag, uint16_t generation, int32_t result) = 0;
 
  protected:
   ~CompletionSink() = default;
 };
 
-// What an adapter has to tell the control plane. Thread-safe, never blocks, bounded, off the request path.
+// What an adapter has to tell the control plane. Thread-safe, never blocks, bounded, off the
+// request path.
 class EventSink {
  public:
-  // kind is one of: "backend-lost" (text: the cause, for people), "protocol-violation" (text: whose fault and
-  // what), "warning". The texts are sanitised: no control characters, at most 512 bytes.
+  // kind is one of: "backend-lost" (text: the cause, for people), "protocol-violation" (text: whose
+  // fault and what), "warning". The texts are sanitised: no control characters, at most 512 bytes.
   virtual void post(std::string_view kind, std::string_view text) = 0;
 
  protected:
@@ -55,22 +58,25 @@ class Adapter {
   // Once, before anything else. The three outlive the adapter. Returns 0 or -errno.
   virtual int start(Ring& ring, CompletionSink& sink, EventSink& events) = 0;
 
-  // Takes a batch, in the kernel's order. May complete any of it at once. Must stage, not send, what batching
-  // makes cheaper; end_turn() follows after the whole turn.
+  // Takes a batch, in the kernel's order. May complete any of it at once. Must stage, not send,
+  // what batching makes cheaper; end_turn() follows after the whole turn.
   virtual void submit(std::span<const Request> batch) = 0;
 
-  // A CQE of this adapter's: payload is the 56 bits that it put into make_user_data(kAdapter, payload).
+  // A CQE of this adapter's: payload is the 56 bits that it put into make_user_data(kAdapter,
+  // payload).
   virtual void on_cqe(uint64_t payload, int32_t result, uint32_t flags) = 0;
 
   // The turn is over, the thread is about to wait: send what is staged, arm what is to be awaited.
   virtual void end_turn() = 0;
 
-  // "Fail all now": completes every request in flight, and every later one, with -error. error is positive.
+  // "Fail all now": completes every request in flight, and every later one, with -error. error is
+  // positive.
   virtual void fail_all(int error) = 0;
 
-  // No request is in flight and none will come. Says goodbye to the backend (FLUSH, DISC) without blocking; when
-  // stopped() turns true no SQE of this adapter is in flight and it may be destroyed. Bounded by the caller's
-  // deadline: after it the caller calls fail_all() and then waits for stopped() once more.
+  // No request is in flight and none will come. Says goodbye to the backend (FLUSH, DISC) without
+  // blocking; when stopped() turns true no SQE of this adapter is in flight and it may be
+  // destroyed. Bounded by the caller's deadline: after it the caller calls fail_all() and then
+  // waits for stopped() once more.
   virtual void stop() = 0;
   virtual bool stopped() const = 0;
 };

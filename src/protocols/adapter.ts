@@ -1,6 +1,7 @@
 /**
- * Owns: the nouns that every protocol shares: Target (what the user named), Endpoint (where to dial), ByteStream (what a
- * handshake speaks over) and BackendInfo (what a backend says it can do).
+ * Owns: the nouns that every protocol shares: Target (what the user named), Endpoint (where to
+ * dial), ByteStream (what a handshake speaks over) and BackendInfo (what a backend says it can
+ * do).
  * Runs in: any process; types only.
  * Must not: import the addon or the gateway, or know one protocol's wire format.
  */
@@ -11,7 +12,10 @@ export type Endpoint =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'vsock'; readonly cid: number; readonly port: number };
 
-/** What the user asked to attach. `text` is the canonical form for messages and lists; it never holds a secret. */
+/**
+ * What the user asked to attach. `text` is the canonical form for messages and lists; it never
+ * holds a secret.
+ */
 export type Target =
   | {
       readonly kind: 'nbd';
@@ -24,9 +28,10 @@ export type Target =
   | { readonly kind: 'file'; readonly path: string; readonly text: string };
 
 /**
- * A connected stream, as the handshake uses it. It reads nothing that was not asked for, so that it can be handed to a
- * queue afterwards. Every call rejects with a GatewayError (UNBD_BACKEND_CLOSED, UNBD_BACKEND_TIMEOUT, UNBD_BACKEND_IO)
- * and is bounded by the stream's own deadline.
+ * A connected stream, as the handshake uses it. It reads nothing that was not asked for, so that
+ * it can be handed to a queue afterwards. Every call rejects with a GatewayError
+ * (UNBD_BACKEND_CLOSED, UNBD_BACKEND_TIMEOUT, UNBD_BACKEND_IO) and is bounded by the stream's own
+ * deadline.
  */
 export interface ByteStream {
   /** The address in use, for messages: `127.0.0.1:10809`, `unix:/run/x.sock`, `vsock:2:10809`. */
@@ -40,7 +45,10 @@ export interface ByteStream {
   close(): void;
 }
 
-/** Makes a connected stream to `endpoint`, trying every address that a name has, within `timeoutMs` in total. */
+/**
+ * Makes a connected stream to `endpoint`, trying every address that a name has, within
+ * `timeoutMs` in total.
+ */
 export type Dial = (endpoint: Endpoint, timeoutMs: number) => Promise<ByteStream>;
 
 /** What a backend offers, in the words of the block layer. */

@@ -62,14 +62,19 @@ export class GatewayError extends Error {
   }
 }
 
-/** Text from outside, made safe for one line of a log: no control characters, at most `limit` characters. */
+/**
+ * Text from outside, made safe for one line of a log: no control characters, at most `limit`
+ * characters.
+ */
 export function oneLine(text: string, limit = 1000): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to remove
   const clean = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
   return clean.length <= limit ? clean : `${clean.slice(0, limit - 1)}…`;
 }
 
-/** Any thrown value as a GatewayError; what is not one becomes UNBD_INTERNAL and keeps its cause. */
+/**
+ * Any thrown value as a GatewayError; what is not one becomes UNBD_INTERNAL and keeps its cause.
+ */
 export function asGatewayError(error: unknown): GatewayError {
   if (error instanceof GatewayError) return error;
   const message = error instanceof Error ? error.message : String(error);

@@ -1,5 +1,6 @@
 /**
- * Claim: a device is found by every name that it has, and a stable name cannot be taken for a number.
+ * Claim: a device is found by every name that it has, and a stable name cannot be taken for a
+ * number.
  * Method: parseDevice, isStableName, lowestFreeId.
  */
 import t from 'tap';

@@ -1,6 +1,7 @@
 /**
  * Claim: a device promises what its backend can do and no more, within the driver's limits.
- * Method: planDevice over backends that differ in one thing; the driver's constants are copies here.
+ * Method: planDevice over backends that differ in one thing; the driver's constants are copies
+ * here.
  */
 import t from 'tap';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
