@@ -1,6 +1,8 @@
 /**
- * Claim: a device works whatever its backend restricts: block sizes, parallel requests, connections, FUA.
- * Method: nbdkit with the filter of each restriction; fio verifies. A request outside the limits would be an error.
+ * Claim: a device works whatever its backend restricts: block sizes, parallel requests,
+ * connections, FUA.
+ * Method: nbdkit with the filter of each restriction; fio verifies. A request outside the limits
+ * would be an error.
  */
 import assert from 'node:assert/strict';
 import { startNbdkit, startQemuNbd } from '../support/backends.ts';
@@ -60,14 +62,17 @@ claim('a backend without multi-conn gets one connection, whatever was asked for'
   await device.disconnect();
 });
 
-claim('qemu-nbd that allows one client at a time serves one device after another', async (scope) => {
-  const image = scope.path('disk.img');
-  await makeImage(image, 16 * MIB);
-  const backend = await startQemuNbd(scope, image, 'raw', 'tcp', ['--shared', '1']);
-  for (const round of [1, 2]) {
-    const device = await connect(scope, backend.target);
-    assert.equal((await listed(device.path)).queues, 1, `round ${round}`);
-    await fioVerify(device.path, { iodepth: 8, size: '4m' });
-    await device.disconnect();
-  }
-});
+claim(
+  'qemu-nbd that allows one client at a time serves one device after another',
+  async (scope) => {
+    const image = scope.path('disk.img');
+    await makeImage(image, 16 * MIB);
+    const backend = await startQemuNbd(scope, image, 'raw', 'tcp', ['--shared', '1']);
+    for (const round of [1, 2]) {
+      const device = await connect(scope, backend.target);
+      assert.equal((await listed(device.path)).queues, 1, `round ${round}`);
+      await fioVerify(device.path, { iodepth: 8, size: '4m' });
+      await device.disconnect();
+    }
+  },
+);

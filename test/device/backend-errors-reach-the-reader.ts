@@ -1,6 +1,8 @@
 /**
- * Claim: a request that the backend fails fails with its error, and every other one has the right bytes.
- * Method: nbdkit's error filter over its pattern, many random direct reads; and over memory with other errors.
+ * Claim: a request that the backend fails fails with its error, and every other one has the right
+ * bytes.
+ * Method: nbdkit's error filter over its pattern, many random direct reads; and over memory with
+ * other errors.
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';

@@ -1,7 +1,8 @@
 /**
- * Claim: what cannot work is told in one line on stderr that says what to do, with the documented exit status, and
- * leaves nothing behind.
- * Method: each way to be wrong, through the command line; `claim` looks for leftovers after every one.
+ * Claim: what cannot work is told in one line on stderr that says what to do, with the documented
+ * exit status, and leaves nothing behind.
+ * Method: each way to be wrong, through the command line; `claim` looks for leftovers after every
+ * one.
  */
 import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:net';
@@ -11,13 +12,22 @@ import { must, run, shell } from '../support/process.ts';
 import { assertRefused, commandOf, connect, ublkNbd } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
-/** A line of arguments that is wrong by itself, its code and exit status, and what the line has to tell. */
+/**
+ * A line of arguments that is wrong by itself, its code and exit status, and what the line has to
+ * tell.
+ */
 const wrongArguments: readonly (readonly [string, string[], string, number, RegExp])[] = [
   ['a malformed target', ['connect', 'nbd://:x/'], 'UNBD_TARGET_MALFORMED', 2, /nbd:\/\//],
   ['an unknown scheme', ['connect', 'gopher://h/'], 'UNBD_TARGET_MALFORMED', 2, /gopher/],
   ["nbd-client's connect HOST PORT", ['connect', 'h', '10809'], 'UNBD_USAGE', 2, /connect h:10809/],
   ["nbd-client's list HOST", ['list', 'h'], 'UNBD_USAGE', 2, /ublk-nbd info h/],
-  ['an unknown host', ['connect', 'nothing.invalid'], 'UNBD_BACKEND_UNKNOWN_HOST', 5, /nothing\.in/],
+  [
+    'an unknown host',
+    ['connect', 'nothing.invalid'],
+    'UNBD_BACKEND_UNKNOWN_HOST',
+    5,
+    /nothing\.in/,
+  ],
   ['a missing unix socket', unixTarget('/nowhere'), 'UNBD_BACKEND_UNREACHABLE', 5, /\/nowhere/],
   ['a missing file', ['connect', 'file:/nowhere'], 'UNBD_EXPORT_UNUSABLE', 7, /\/nowhere/],
   ['disconnect of something absent', ['disconnect', '77'], 'UNBD_DEVICE_ABSENT', 10, /77/],
@@ -107,7 +117,8 @@ claim('io_uring switched off is UNBD_IO_URING_DISABLED and names the sysctl', as
 });
 
 claim('without the driver connect is refused as UNBD_NO_DRIVER', async (scope) => {
-  // A run folder of its own, so that a controller is started that lives where the driver cannot be seen.
+  // A run folder of its own, so that a controller is started that lives where the driver cannot be
+  // seen.
   const runFolder = scope.path('run');
   const hide = [
     'mount -t tmpfs -o mode=755 none /dev; mknod -m 666 /dev/null c 1 3; mknod /dev/urandom c 1 9',

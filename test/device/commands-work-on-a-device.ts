@@ -1,5 +1,6 @@
 /**
- * Claim: the commands do with a real device what their help says: names, JSON, info, mount, doctor, foreground.
+ * Claim: the commands do with a real device what their help says: names, JSON, info, mount,
+ * doctor, foreground.
  * Method: each through the command line, checked by what the machine shows.
  */
 import assert from 'node:assert/strict';
@@ -40,7 +41,11 @@ claim('a name is a stable link, and names the device in every command', async (s
   deviceOf(scope, device.id);
   assert.equal(Number(device.sizeBytes), 16 * MIB);
   assert.equal(device.name, 'vault');
-  assert.equal(realpathSync('/dev/ublk-nbd/vault'), device.path, readlinkSync('/dev/ublk-nbd/vault'));
+  assert.equal(
+    realpathSync('/dev/ublk-nbd/vault'),
+    device.path,
+    readlinkSync('/dev/ublk-nbd/vault'),
+  );
   const [listed, ...others] = await list();
   assert.deepEqual([listed?.path, listed?.name, others], [device.path, 'vault', []]);
   assert.match(await ublkNbdMust('list'), new RegExp(`${device.path} .*CONNECTED.*vault`));
@@ -58,7 +63,10 @@ claim('mount connects and mounts, umount undoes both', async (scope) => {
   await makeFilesystem('ext4', image);
   const backend = await startNbdkit(scope, ['file', image]);
   const path = (await ublkNbdMust('mount', backend.target, folder, '-o', 'noatime')).trim();
-  assert.match(readFileSync('/proc/self/mounts', 'utf8'), new RegExp(`^${path} ${folder} .*noatime`, 'm'));
+  assert.match(
+    readFileSync('/proc/self/mounts', 'utf8'),
+    new RegExp(`^${path} ${folder} .*noatime`, 'm'),
+  );
   await shell(`echo kept >${folder}/file`);
   await ublkNbdMust('umount', folder);
   assert(!existsSync(path), 'umount disconnects what mount connected');
@@ -97,27 +105,30 @@ print('bound', flush=True)
 while True: print(s.recv(4096).decode(), flush=True)
 `;
 
-claim('--foreground says READY=1 when the device can be opened, and SIGTERM ends it', async (scope) => {
-  const backend = await startNbdkit(scope, ['memory', '16M']);
-  const socket = scope.path('notify');
-  const receiver = start(scope, ['python3', '-c', NOTIFY_RECEIVER, socket]);
-  await until('the receiver is bound', () => receiver.stdout().includes('bound'));
-  const env = { NOTIFY_SOCKET: socket };
-  const running = startUblkNbd(scope, ['connect', backend.target, '--foreground'], { env });
-  await until('READY=1', () => /READY=1/.test(receiver.stdout()), 120_000);
-  const path = running.stdout().trim();
-  assert.match(path, /^\/dev\/ublkb\d+$/, running.stderr());
-  await shell(`dd status=none if=${path} of=/dev/null bs=64k count=1 iflag=direct`);
-  assert.deepEqual(
-    (await list()).map((device) => device.path),
-    [path],
-    'list shows it too',
-  );
-  running.kill('SIGTERM');
-  const outcome = await running.exited;
-  assert.equal(outcome.status, 0, describe(outcome));
-  assert(!existsSync(path));
-});
+claim(
+  '--foreground says READY=1 when the device can be opened, and SIGTERM ends it',
+  async (scope) => {
+    const backend = await startNbdkit(scope, ['memory', '16M']);
+    const socket = scope.path('notify');
+    const receiver = start(scope, ['python3', '-c', NOTIFY_RECEIVER, socket]);
+    await until('the receiver is bound', () => receiver.stdout().includes('bound'));
+    const env = { NOTIFY_SOCKET: socket };
+    const running = startUblkNbd(scope, ['connect', backend.target, '--foreground'], { env });
+    await until('READY=1', () => /READY=1/.test(receiver.stdout()), 120_000);
+    const path = running.stdout().trim();
+    assert.match(path, /^\/dev\/ublkb\d+$/, running.stderr());
+    await shell(`dd status=none if=${path} of=/dev/null bs=64k count=1 iflag=direct`);
+    assert.deepEqual(
+      (await list()).map((device) => device.path),
+      [path],
+      'list shows it too',
+    );
+    running.kill('SIGTERM');
+    const outcome = await running.exited;
+    assert.equal(outcome.status, 0, describe(outcome));
+    assert(!existsSync(path));
+  },
+);
 
 claim('info tells size and features without a device, and without root', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);

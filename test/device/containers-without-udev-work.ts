@@ -1,7 +1,8 @@
 /**
- * Claim: where nobody makes device nodes, connect makes its own and removes it again; where it may not, it says which
- * flags the container needs.
- * Method: a mount namespace whose /dev is a bare tmpfs with the driver's control device alone, as in a container.
+ * Claim: where nobody makes device nodes, connect makes its own and removes it again; where it may
+ * not, it says which flags the container needs.
+ * Method: a mount namespace whose /dev is a bare tmpfs with the driver's control device alone, as
+ * in a container.
  */
 import assert from 'node:assert/strict';
 import { claim } from '../support/claim.ts';

@@ -1,7 +1,8 @@
 /**
- * Claim: the controller's death changes nothing for a device, and the next command tells the truth.
- * Method: kill -9 of the controller with a device up, with one whose server process died meanwhile, and two
- * connects that both find no controller.
+ * Claim: the controller's death changes nothing for a device, and the next command tells the
+ * truth.
+ * Method: kill -9 of the controller with a device up, with one whose server process died
+ * meanwhile, and two connects that both find no controller.
  */
 import assert from 'node:assert/strict';
 import { startNbdkit } from '../support/backends.ts';
@@ -26,27 +27,30 @@ async function killController(): Promise<void> {
   await until('the controller is dead', () => controllerPid() !== pid);
 }
 
-claim('list after kill -9 of the controller is the truth, for the living and the dead', async (scope) => {
-  const backend = await startNbdkit(scope, ['memory', '16M']);
-  const living = await connect(scope, backend.target, '--name', 'living');
-  const dying = await connect(scope, 'memory:16M');
-  const file = new DirectFile(living.path);
-  scope.defer(() => file.close());
-  const block = Buffer.alloc(4096, 'still here');
-  file.write(0, block);
-  const { serverPid } = await listed(dying.path);
-  await killController();
-  process.kill(serverPid, 'SIGKILL');
-  assert(file.read(0, 4096).equals(block), 'I/O goes on without a controller');
+claim(
+  'list after kill -9 of the controller is the truth, for the living and the dead',
+  async (scope) => {
+    const backend = await startNbdkit(scope, ['memory', '16M']);
+    const living = await connect(scope, backend.target, '--name', 'living');
+    const dying = await connect(scope, 'memory:16M');
+    const file = new DirectFile(living.path);
+    scope.defer(() => file.close());
+    const block = Buffer.alloc(4096, 'still here');
+    file.write(0, block);
+    const { serverPid } = await listed(dying.path);
+    await killController();
+    process.kill(serverPid, 'SIGKILL');
+    assert(file.read(0, 4096).equals(block), 'I/O goes on without a controller');
 
-  assert.equal((await listed(living.path)).state, 'CONNECTED');
-  assert.equal((await listed(living.path)).name, 'living');
-  await until('list tells', async () => (await listed(dying.path)).state === 'DEAD');
-  file.close();
-  await living.disconnect();
-  await ublkNbdMust('disconnect', dying.path);
-  assert.deepEqual(await list(), []);
-});
+    assert.equal((await listed(living.path)).state, 'CONNECTED');
+    assert.equal((await listed(living.path)).name, 'living');
+    await until('list tells', async () => (await listed(dying.path)).state === 'DEAD');
+    file.close();
+    await living.disconnect();
+    await ublkNbdMust('disconnect', dying.path);
+    assert.deepEqual(await list(), []);
+  },
+);
 
 claim('two connects at once make two devices under one controller', async (scope) => {
   const pid = controllerPid();

@@ -1,6 +1,8 @@
 /**
- * Claim: a device can be ended at any moment, by us or by the death of its server process, and then it is gone.
- * Method: disconnect under fio, kill -9, the flags of its threads. ublksrv's generic/001, 002 and 008.
+ * Claim: a device can be ended at any moment, by us or by the death of its server process, and
+ * then it is gone.
+ * Method: disconnect under fio, kill -9, the flags of its threads. ublksrv's generic/001, 002 and
+ * 008.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -10,8 +12,8 @@ import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { fioWords } from '../support/fio.ts';
 import { assertNothingLeft } from '../support/leftovers.ts';
 import { describe, type Running, start, until } from '../support/process.ts';
-import type { Scope } from '../support/scope.ts';
 import { assertRefused, connect, list, listed, ublkNbd, ublkNbdMust } from '../support/product.ts';
+import type { Scope } from '../support/scope.ts';
 
 const targets = ['nbd', 'memory:64M'] as const;
 
@@ -39,20 +41,23 @@ for (const kind of targets) {
     assert.notEqual(outcome.status, 0, `fio sees that its device is gone: ${describe(outcome)}`);
   });
 
-  claim(`${kind}: kill -9 of the server process: I/O fails, list tells, disconnect cleans up`, async (scope) => {
-    const device = await connect(scope, await targetOf(scope, kind));
-    const load = await startLoad(scope, device.path, device.node);
-    process.kill((await listed(device.path)).serverPid, 'SIGKILL');
-    const outcome = await load.exited;
-    assert.notEqual(outcome.status, 0, `fio ends with an error: ${describe(outcome)}`);
-    await until('list tells', async () => (await listed(device.path)).state === 'DEAD');
-    assert.match((await listed(device.path)).reason ?? '', /SIGKILL|killed|ended/);
-    await ublkNbdMust('disconnect', device.path);
-    assert.deepEqual(await list(), []);
-    await assertNothingLeft();
-    const again = await connect(scope, await targetOf(scope, kind));
-    await again.disconnect();
-  });
+  claim(
+    `${kind}: kill -9 of the server process: I/O fails, list tells, disconnect cleans up`,
+    async (scope) => {
+      const device = await connect(scope, await targetOf(scope, kind));
+      const load = await startLoad(scope, device.path, device.node);
+      process.kill((await listed(device.path)).serverPid, 'SIGKILL');
+      const outcome = await load.exited;
+      assert.notEqual(outcome.status, 0, `fio ends with an error: ${describe(outcome)}`);
+      await until('list tells', async () => (await listed(device.path)).state === 'DEAD');
+      assert.match((await listed(device.path)).reason ?? '', /SIGKILL|killed|ended/);
+      await ublkNbdMust('disconnect', device.path);
+      assert.deepEqual(await list(), []);
+      await assertNothingLeft();
+      const again = await connect(scope, await targetOf(scope, kind));
+      await again.disconnect();
+    },
+  );
 }
 
 claim('queue threads neither wait for their own disk nor write back for others', async (scope) => {
@@ -68,22 +73,25 @@ claim('queue threads neither wait for their own disk nor write back for others',
   await device.disconnect();
 });
 
-claim('when the backend dies, I/O fails with EIO, list and logs say so, disconnect is clean', async (scope) => {
-  const backend = await startNbdkit(scope, ['memory', '16M']);
-  const device = await connect(scope, backend.target);
-  const file = new DirectFile(device.path);
-  scope.defer(() => file.close());
-  file.write(0, Buffer.alloc(4096, 'x'));
-  process.kill(backend.pid, 'SIGKILL');
-  assert.equal(
-    errorOf(() => file.read(0, 4096)),
-    'EIO',
-  );
-  file.close();
-  await until('list tells', async () => (await listed(device.path)).state !== 'CONNECTED');
-  const { state, reason } = await listed(device.path);
-  assert.match(`${state} ${reason}`, /^(FAILING|FATAL) .*backend/);
-  assert.match(await ublkNbdMust('logs', device.path), /backend/);
-  await device.disconnect();
-  assert(!existsSync(`/dev/ublkc${device.id}`));
-});
+claim(
+  'when the backend dies, I/O fails with EIO, list and logs say so, disconnect is clean',
+  async (scope) => {
+    const backend = await startNbdkit(scope, ['memory', '16M']);
+    const device = await connect(scope, backend.target);
+    const file = new DirectFile(device.path);
+    scope.defer(() => file.close());
+    file.write(0, Buffer.alloc(4096, 'x'));
+    process.kill(backend.pid, 'SIGKILL');
+    assert.equal(
+      errorOf(() => file.read(0, 4096)),
+      'EIO',
+    );
+    file.close();
+    await until('list tells', async () => (await listed(device.path)).state !== 'CONNECTED');
+    const { state, reason } = await listed(device.path);
+    assert.match(`${state} ${reason}`, /^(FAILING|FATAL) .*backend/);
+    assert.match(await ublkNbdMust('logs', device.path), /backend/);
+    await device.disconnect();
+    assert(!existsSync(`/dev/ublkc${device.id}`));
+  },
+);

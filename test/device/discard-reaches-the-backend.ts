@@ -1,6 +1,7 @@
 /**
  * Claim: discarding and zeroing a range does that at the backend, and to nothing beside the range.
- * Method: nbdkit's file plugin on a sparse file, whose allocation shows holes; blkdiscard, fstrim, mount -o discard.
+ * Method: nbdkit's file plugin on a sparse file, whose allocation shows holes; blkdiscard, fstrim,
+ * mount -o discard.
  */
 import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';

@@ -1,7 +1,8 @@
 /**
  * Claim: every read returns the bytes of its own offset, whatever its alignment and length.
- * Method: nbdkit's pattern, whose every 8 bytes are their own offset, read with direct I/O at every alignment to a
- * sector within two pages, in lengths around each limit that splits a request.
+ * Method: nbdkit's pattern, whose every 8 bytes are their own offset, read with direct I/O at
+ * every alignment to a sector within two pages, in lengths around each limit that splits a
+ * request.
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';

@@ -1,13 +1,15 @@
 /**
- * Claim: a filesystem on a device of any backend keeps its bytes, and the backend has them without us.
- * Method: mkfs, mount, copy a source tree, sync, drop caches, compare checksums, unmount, disconnect; then fsck
- * and the same checksums in the backend's own bytes, read by programs that are not ours.
+ * Claim: a filesystem on a device of any backend keeps its bytes, and the backend has them without
+ * us.
+ * Method: mkfs, mount, copy a source tree, sync, drop caches, compare checksums, unmount,
+ * disconnect; then fsck and the same checksums in the backend's own bytes, read by programs that
+ * are not ours.
  */
 import assert from 'node:assert/strict';
-import { startDisk } from '../support/backends.ts';
 import { dropCaches } from '../support/block.ts';
 import { claim, isFull } from '../support/claim.ts';
 import { chosenCombinations } from '../support/combinations.ts';
+import { startDisk } from '../support/disks.ts';
 import {
   assertClean,
   checksums,

@@ -1,9 +1,9 @@
 /**
- * Claim: whatever a backend does in the transmission phase, no I/O gets wrong data, the device says in one line what
- * happened and who did it, and it can be disconnected.
- * Method: every fault of the scripted backend, each on a device of its own. The backend lives in this process, so
- * I/O here is asynchronous; devices are made through the controller's own interface, as three more processes a
- * fault would cost more than the test.
+ * Claim: whatever a backend does in the transmission phase, no I/O gets wrong data, the device
+ * says in one line what happened and who did it, and it can be disconnected.
+ * Method: every fault of the scripted backend, each on a device of its own. The backend lives in
+ * this process, so I/O here is asynchronous; devices are made through the controller's own
+ * interface, as three more processes a fault would cost more than the test.
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
@@ -16,12 +16,12 @@ import { alignedMemory } from '../support/direct-file.ts';
 import { must, until } from '../support/process.ts';
 import { sanitizerEnvironment, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
+import { type ScriptedNbd, startScriptedNbd } from '../support/scripted-nbd.ts';
 import {
   type Outcome,
   type TransmissionFault,
   transmissionFaults,
 } from '../support/scripted-nbd-transmission-faults.ts';
-import { type ScriptedNbd, startScriptedNbd } from '../support/scripted-nbd.ts';
 
 // The controller takes its settings from the process that starts it.
 Object.assign(process.env, sanitizerEnvironment());
@@ -31,7 +31,10 @@ const lengthBytes = 64 * 1024;
 const hitBytes = MIB + lengthBytes;
 const quietBytes = 2 * MIB;
 
-/** What a reader may see of an error: kernels pass on only those that their block layer has a name for. */
+/**
+ * What a reader may see of an error: kernels pass on only those that their block layer has a name
+ * for.
+ */
 const visible: Readonly<Record<Exclude<Outcome, 'violation' | 'lost' | 'stalls'>, string[]>> = {
   ok: ['none'],
   EPERM: ['EIO', 'EPERM'],

@@ -1,7 +1,9 @@
 /**
- * Claim: Ctrl-C at any stage of connect leaves nothing behind and ends with the status of an interruption.
- * Method: a stage is known by what it leaves to see: a connection at the backend, the registry's record, the char
- * device, the disk. SIGINT is sent at the moment when it can be seen; `claim` looks for leftovers after that.
+ * Claim: Ctrl-C at any stage of connect leaves nothing behind and ends with the status of an
+ * interruption.
+ * Method: a stage is known by what it leaves to see: a connection at the backend, the registry's
+ * record, the char device, the disk. SIGINT is sent at the moment when it can be seen; `claim`
+ * looks for leftovers after that.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';

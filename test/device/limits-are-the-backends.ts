@@ -8,26 +8,29 @@ import { blockdevNumber, KIB, MIB, sysfsNumber, sysfsText } from '../support/blo
 import { claim } from '../support/claim.ts';
 import { connect, listed } from '../support/product.ts';
 
-claim('a backend with every feature: exact size, write-back cache, FUA, discard, zeroes', async (scope) => {
-  const sizeBytes = 5 * MIB + 3 * 512;
-  const words = ['--filter=blocksize-policy', 'memory', String(sizeBytes)];
-  const limits = ['blocksize-preferred=65536', 'blocksize-maximum=32M'];
-  const backend = await startNbdkit(scope, [...words, ...limits]);
-  const device = await connect(scope, backend.target);
-  const queue = (name: string): number => sysfsNumber(device.node, `queue/${name}`);
-  assert.equal(await blockdevNumber('--getsize64', device.path), sizeBytes);
-  assert.equal(Number((await listed(device.path)).sizeBytes), sizeBytes);
-  assert.equal(queue('logical_block_size'), 512);
-  assert.equal(queue('optimal_io_size'), 64 * KIB);
-  assert.equal(queue('max_sectors_kb'), 1024);
-  assert.equal(sysfsText(device.node, 'queue/write_cache'), 'write back');
-  assert.equal(queue('fua'), 1);
-  assert(queue('discard_max_bytes') > 0 && queue('discard_granularity') > 0);
-  assert(queue('write_zeroes_max_bytes') > 0);
-  assert.equal(queue('rotational'), 0);
-  assert.equal(sysfsNumber(device.node, 'ro'), 0);
-  await device.disconnect();
-});
+claim(
+  'a backend with every feature: exact size, write-back cache, FUA, discard, zeroes',
+  async (scope) => {
+    const sizeBytes = 5 * MIB + 3 * 512;
+    const words = ['--filter=blocksize-policy', 'memory', String(sizeBytes)];
+    const limits = ['blocksize-preferred=65536', 'blocksize-maximum=32M'];
+    const backend = await startNbdkit(scope, [...words, ...limits]);
+    const device = await connect(scope, backend.target);
+    const queue = (name: string): number => sysfsNumber(device.node, `queue/${name}`);
+    assert.equal(await blockdevNumber('--getsize64', device.path), sizeBytes);
+    assert.equal(Number((await listed(device.path)).sizeBytes), sizeBytes);
+    assert.equal(queue('logical_block_size'), 512);
+    assert.equal(queue('optimal_io_size'), 64 * KIB);
+    assert.equal(queue('max_sectors_kb'), 1024);
+    assert.equal(sysfsText(device.node, 'queue/write_cache'), 'write back');
+    assert.equal(queue('fua'), 1);
+    assert(queue('discard_max_bytes') > 0 && queue('discard_granularity') > 0);
+    assert(queue('write_zeroes_max_bytes') > 0);
+    assert.equal(queue('rotational'), 0);
+    assert.equal(sysfsNumber(device.node, 'ro'), 0);
+    await device.disconnect();
+  },
+);
 
 claim('a backend that can only read and write: no cache to flush, no discard', async (scope) => {
   const image = scope.path('disk.img');

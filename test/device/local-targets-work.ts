@@ -1,6 +1,7 @@
 /**
  * Claim: null:, memory: and file: are devices like any other, on either data path.
- * Method: fio verify, a filesystem on a file, the bytes of the file after. ublksrv's null, loop and generic/003.
+ * Method: fio verify, a filesystem on a file, the bytes of the file after. ublksrv's null, loop
+ * and generic/003.
  */
 import assert from 'node:assert/strict';
 import { startNbdkit } from '../support/backends.ts';

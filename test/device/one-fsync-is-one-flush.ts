@@ -1,7 +1,8 @@
 /**
- * Claim: an fsync of the device is one FLUSH at the backend, a write that must be durable carries FUA, and no other
- * request asks for either.
- * Method: nbdkit's log filter writes every request down; direct I/O, so that the page cache adds none.
+ * Claim: an fsync of the device is one FLUSH at the backend, a write that must be durable carries
+ * FUA, and no other request asks for either.
+ * Method: nbdkit's log filter writes every request down; direct I/O, so that the page cache adds
+ * none.
  */
 import assert from 'node:assert/strict';
 import { constants, readFileSync } from 'node:fs';
@@ -16,7 +17,10 @@ interface Counts {
   readonly flushes: number;
 }
 
-/** Requests in the log filter's file; each has a line at its start, with its flags, and one at its end. */
+/**
+ * Requests in the log filter's file; each has a line at its start, with its flags, and one at its
+ * end.
+ */
 function countRequests(logFile: string): Counts {
   const lines = readFileSync(logFile, 'utf8').split('\n');
   const count = (pattern: RegExp): number => lines.filter((line) => pattern.test(line)).length;

@@ -1,7 +1,9 @@
 /**
- * Claim: random reads and writes of mixed sizes read back what was written, at any depth and number of queues.
- * Method: fio with a crc32c in every block, 512 B to 1 MiB, on a backend that allows several connections. A kernel
- * gives a device at most as many queues as it has processors, so four queues need four of them.
+ * Claim: random reads and writes of mixed sizes read back what was written, at any depth and
+ * number of queues.
+ * Method: fio with a crc32c in every block, 512 B to 1 MiB, on a backend that allows several
+ * connections. A kernel gives a device at most as many queues as it has processors, so four queues
+ * need four of them.
  */
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';

@@ -1,6 +1,8 @@
 /**
- * Claim: a read-only export, and any export with --read-only, is a device that nothing can write to.
- * Method: the ways a write can come: open for writing, BLKROSET undone by root, a mount; the backend's file after.
+ * Claim: a read-only export, and any export with --read-only, is a device that nothing can write
+ * to.
+ * Method: the ways a write can come: open for writing, BLKROSET undone by root, a mount; the
+ * backend's file after.
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';

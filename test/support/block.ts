@@ -40,7 +40,9 @@ export async function sha256File(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Bytes that tell their offset: each 8 of them are their own position, as nbdkit's pattern has it. */
+/**
+ * Bytes that tell their offset: each 8 of them are their own position, as nbdkit's pattern has it.
+ */
 export function patternBytes(offsetBytes: number, lengthBytes: number): Buffer {
   assert(offsetBytes % 8 === 0 && lengthBytes % 8 === 0);
   const bytes = Buffer.alloc(lengthBytes);

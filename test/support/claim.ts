@@ -1,7 +1,8 @@
 /**
- * Owns: what every device test has around it: a scope, a limit of time, the check that nothing is left.
- * Runs in: device test processes under a kernel with the ublk driver. node:test, not tap: tap's own start
- * costs more than most tests where the processor is emulated.
+ * Owns: what every device test has around it: a scope, a limit of time, the check that nothing is
+ * left.
+ * Runs in: device test processes under a kernel with the ublk driver. node:test, not tap: tap's
+ * own start costs more than most tests where the processor is emulated.
  * Must not: skip: a claim that cannot be tested here is a failure.
  */
 import { spawnSync } from 'node:child_process';

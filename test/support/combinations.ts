@@ -3,7 +3,8 @@
  * Runs in: device test processes and the unit test of it.
  * Must not: leave out a backend; that every pair is there is tested.
  */
-import { BACKEND_KINDS, type BackendKind, type Transport } from './backends.ts';
+import type { Transport } from './backends.ts';
+import { BACKEND_KINDS, type BackendKind } from './disks.ts';
 import type { FilesystemKind } from './filesystem.ts';
 
 export interface Combination {
@@ -12,7 +13,9 @@ export interface Combination {
   readonly filesystem: FilesystemKind;
 }
 
-/** The first half's transport and filesystem, backend by backend; the second half has the others. */
+/**
+ * The first half's transport and filesystem, backend by backend; the second half has the others.
+ */
 const FIRST_HALF: readonly (readonly [Transport, FilesystemKind])[] = [
   ['tcp', 'ext4'],
   ['tcp', 'xfs'],
@@ -21,7 +24,9 @@ const FIRST_HALF: readonly (readonly [Transport, FilesystemKind])[] = [
   ['tcp', 'ext4'],
 ];
 
-/** Every backend with every transport and every filesystem, every transport with every filesystem. */
+/**
+ * Every backend with every transport and every filesystem, every transport with every filesystem.
+ */
 export function pairwiseHalf(half: 0 | 1): Combination[] {
   return BACKEND_KINDS.map((backend, n) => {
     const [transport, filesystem] = FIRST_HALF[n] ?? ['tcp', 'ext4'];

@@ -105,8 +105,10 @@ class BootReport {
     this.#file = undefined;
     const kernel = file.notes.filter((line) => line.startsWith('# kernel'));
     if (file.tests === 0) this.#fail(file.name, 'no test ran', file.notes);
-    else if (file.tap.planned !== file.tests) this.#fail(file.name, 'not all tests ran', file.notes);
-    else if (status !== 0 && file.failed === 0) this.#fail(file.name, `status ${status}`, file.notes);
+    else if (file.tap.planned !== file.tests)
+      this.#fail(file.name, 'not all tests ran', file.notes);
+    else if (status !== 0 && file.failed === 0)
+      this.#fail(file.name, `status ${status}`, file.notes);
     else if (kernel.length > 0) this.#fail(file.name, 'the kernel is in trouble', kernel);
     else if (file.failed > 0) for (const line of file.notes) this.#print(`  | ${line}`);
   }

@@ -1,5 +1,6 @@
 /**
- * Owns: direct I/O from this process: one request of ours is one or more of the device, and no cache answers.
+ * Owns: direct I/O from this process: one request of ours is one or more of the device, and no
+ * cache answers.
  * Runs in: device test processes.
  * Must not: hand out a buffer that the next request changes; what is returned is a copy.
  */

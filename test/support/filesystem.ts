@@ -4,8 +4,8 @@
  * Must not: compare through a cache; callers drop caches between writing and reading.
  */
 import { mkdirSync } from 'node:fs';
-import { packageFolder } from './product.ts';
 import { must, shell } from './process.ts';
+import { packageFolder } from './product.ts';
 import type { Scope } from './scope.ts';
 
 export type FilesystemKind = 'ext4' | 'xfs';
@@ -41,10 +41,8 @@ export async function mountAt(
 
 /** Copies this project's sources, and a few large files of random bytes beside them. */
 export async function copyTree(folder: string, randomMib = 8): Promise<void> {
-  await shell(
-    `cd '${packageFolder}'; cp -a src native test bin scripts '${folder}/'; ` +
-      `for n in 1 2; do head -c $((${randomMib} * 524288)) /dev/urandom >'${folder}'/random$n; done`,
-  );
+  await shell(`cd '${packageFolder}'; cp -a src native test bin scripts '${folder}/'`);
+  await shell(`cd '${folder}'; for n in 1 2; do head -c ${randomMib / 2}M /dev/urandom >r$n; done`);
 }
 
 /** `sha256sum` lines of every file below, in a fixed order. */

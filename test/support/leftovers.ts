@@ -1,12 +1,13 @@
 /**
  * Owns: what may not be there when no device is wanted any more, and the way to be rid of it.
  * Runs in: device test processes, as root.
- * Must not: touch what is not ublk-nbd's; a device of another program is neither reported nor removed.
+ * Must not: touch what is not ublk-nbd's; a device of another program is neither reported nor
+ * removed.
  */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { commandOf, packageFolder, sanitizerReports } from './product.ts';
 import { run, until } from './process.ts';
+import { commandOf, packageFolder, sanitizerReports } from './product.ts';
 
 const runFolder = process.env.UBLK_NBD_RUN_DIR ?? '/run/ublk-nbd';
 
@@ -72,7 +73,10 @@ export function leftovers(): string[] {
   ];
 }
 
-/** Rejects, naming them, when there are leftovers that do not go away by themselves; then removes them. */
+/**
+ * Rejects, naming them, when there are leftovers that do not go away by themselves; then removes
+ * them.
+ */
 export async function assertNothingLeft(): Promise<void> {
   let left: string[] = [];
   try {

@@ -1,5 +1,6 @@
 /**
- * Owns: running and starting other programs for a test, with their output kept and a limit on their time.
+ * Owns: running and starting other programs for a test, with their output kept and a limit on
+ * their time.
  * Runs in: device and interop test processes.
  * Must not: leave a child behind; what start() gives is ended by the scope that it was given.
  */
@@ -45,7 +46,9 @@ const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
   SIGTERM: 15,
 };
 
-/** Emulated processors are an order of magnitude slower than real ones; limits are meant for them. */
+/**
+ * Emulated processors are an order of magnitude slower than real ones; limits are meant for them.
+ */
 export const DEFAULT_TIMEOUT_MS = 180_000;
 
 const searchPath = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`;

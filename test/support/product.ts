@@ -1,13 +1,14 @@
 /**
  * Owns: the product as its user has it: the command ublk-nbd, its output and its exit status.
  * Runs in: device test processes.
- * Must not: import the product's code; what a test says of ublk-nbd is what its command line shows.
+ * Must not: import the product's code; what a test says of ublk-nbd is what its command line
+ * shows.
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, type Outcome, type RunOptions, type Running, run, start } from './process.ts';
+import { describe, type Outcome, type Running, type RunOptions, run, start } from './process.ts';
 import type { Scope } from './scope.ts';
 
 /** The package's folder: this file is dist/test/support/product.js when it runs. */

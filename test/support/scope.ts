@@ -1,7 +1,8 @@
 /**
  * Owns: what a test has to undo at its end, in reverse order, and its own folder.
  * Runs in: test processes.
- * Must not: stop at the first failure; every clean-up runs, and the first error is reported at the end.
+ * Must not: stop at the first failure; every clean-up runs, and the first error is reported at the
+ * end.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

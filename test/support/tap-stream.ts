@@ -27,12 +27,14 @@ export class TapReader {
 
   line(raw: string): void {
     const text = raw.replace(/\r$/, '');
-    if (!text.startsWith(this.#indent)) return this.#other(text);
-    const own = text.slice(this.#indent.length);
+    const own = text.startsWith(this.#indent) ? text.slice(this.#indent.length) : text;
     const plan = /^1\.\.(\d+)/.exec(own);
     if (plan) this.planned = Number(plan[1]);
-    const match = TEST_LINE.exec(own);
-    if (match === null) return this.#other(own);
+    const match = own === text && this.#indent !== '' ? null : TEST_LINE.exec(own);
+    if (match === null) {
+      this.#other(own);
+      return;
+    }
     this.end();
     const isSkipped = /^(skip|todo)$/i.test(match[3] ?? '');
     const result = match[1] ? 'failed' : isSkipped ? 'skipped' : 'passed';
@@ -41,16 +43,18 @@ export class TapReader {
     this.#pending = { test: { name: match[2] ?? '', result, details }, details, isYaml: false };
   }
 
-  /** Lines beside the tests: the diagnosis of the last one, or, in front of it, what C programs print. */
+  /**
+   * Lines beside the tests: the diagnosis of the last one, or, in front of it, what C programs
+   * print.
+   */
   #other(text: string): void {
     const pending = this.#pending;
     if (pending !== undefined) {
       if (text.trim() === '---') pending.isYaml = true;
       if (pending.isYaml) {
         pending.details.push(text);
-        if (text.trim() !== '...') return;
       }
-      this.end();
+      if (!pending.isYaml || text.trim() === '...') this.end();
     } else if (text.startsWith('# ') && !/^# (Subtest|tests|suites|pass|fail)/.test(text)) {
       this.#before = [...this.#before.slice(-40), text];
     }
