@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { startNbdkit } from '../support/backends.ts';
-import { dropCaches, MIB } from '../support/block.ts';
+import { blockdevNumber, dropCaches, MIB } from '../support/block.ts';
 import { claim, isFull } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
 import {
@@ -18,7 +18,7 @@ import {
   mountAt,
 } from '../support/filesystem.ts';
 import { fio, fioVerify } from '../support/fio.ts';
-import { shell } from '../support/process.ts';
+import { must, shell } from '../support/process.ts';
 import { connect, listed } from '../support/product.ts';
 
 const size = isFull ? '64m' : '8m';
@@ -52,6 +52,22 @@ for (const dataPath of ['copy', 'user-copy']) {
     });
   }
 }
+
+claim('file: verifies on a block device, and where there is no direct I/O', async (scope) => {
+  const image = scope.path('disk.img');
+  await shell(`truncate -s 64M ${image}`);
+  const loop = (await must(['losetup', '--find', '--show', image])).trim();
+  scope.defer(async () => void (await must(['losetup', '--detach', loop])));
+  const folder = scope.path('ramfs');
+  await shell(`mkdir ${folder}; mount -t ramfs none ${folder}; truncate -s 64M ${folder}/img`);
+  scope.defer(async () => void (await must(['umount', folder])));
+  for (const path of [loop, `${folder}/img`]) {
+    const device = await connect(scope, `file:${path}`);
+    assert.equal(await blockdevNumber('--getsize64', device.path), 64 * MIB);
+    await fioVerify(device.path, { iodepth: 8, size: '4m' });
+    await device.disconnect();
+  }
+});
 
 claim('a filesystem on file: is in the file', async (scope) => {
   const image = scope.path('disk.img');

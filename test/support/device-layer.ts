@@ -49,7 +49,6 @@ interface FileState {
   readonly name: string;
   tests: number;
   failed: number;
-  readonly startedAtMs: number;
   readonly notes: string[];
   readonly tap: TapReader;
 }
@@ -61,7 +60,6 @@ class BootReport {
   readonly #print: (line: string) => void;
   readonly #missing: Set<string>;
   #file: FileState | undefined;
-  #lastMs = Date.now();
 
   constructor(boot: Boot, print: (line: string) => void) {
     this.#boot = boot;
@@ -80,9 +78,7 @@ class BootReport {
 
   #begin(name: string): void {
     const tap = new TapReader(0, (test) => this.#test(test));
-    const startedAtMs = Date.now();
-    this.#file = { name, tests: 0, failed: 0, startedAtMs, notes: [], tap };
-    this.#lastMs = startedAtMs;
+    this.#file = { name, tests: 0, failed: 0, notes: [], tap };
   }
 
   #test(test: TapTest): void {
@@ -90,10 +86,10 @@ class BootReport {
     if (file === undefined) return;
     file.tests += 1;
     this.totals[test.result] += 1;
-    const seconds = ((Date.now() - this.#lastMs) / 1000).toFixed(1);
-    this.#lastMs = Date.now();
-    if (test.result !== 'passed') file.failed += 1;
+    const seconds = ((test.durationMs ?? 0) / 1000).toFixed(1);
     this.#print(`${test.result} ${seconds} s  ${file.name}: ${test.name}`);
+    if (test.result === 'passed') return;
+    file.failed += 1;
     for (const line of test.details) this.#print(`  | ${line}`);
   }
 

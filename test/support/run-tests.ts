@@ -30,6 +30,7 @@ async function runTap(argv: readonly string[], depth: number): Promise<Totals> {
   const onTest = (test: TapTest): void => {
     totals[test.result] += 1;
     if (test.result === 'failed' || depth > 0) print(`${test.result}  ${test.name}`);
+    if (test.result !== 'failed') return;
     for (const line of test.details) print(`  | ${line}`);
   };
   const tap = new TapReader(depth, onTest);

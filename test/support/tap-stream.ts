@@ -6,8 +6,10 @@
 export interface TapTest {
   readonly name: string;
   readonly result: 'passed' | 'failed' | 'skipped';
-  /** The lines that the producer gave for a failure, without their indentation. */
+  /** The lines that the producer gave; of interest for a failure. */
   readonly details: readonly string[];
+  /** As the producer measured it; undefined where it does not say. */
+  durationMs: number | undefined;
 }
 
 const TEST_LINE = /^(not )?ok \d+(?: - )?(.*?)(?: # (SKIP|TODO|time=).*)?$/i;
@@ -38,9 +40,10 @@ export class TapReader {
     this.end();
     const isSkipped = /^(skip|todo)$/i.test(match[3] ?? '');
     const result = match[1] ? 'failed' : isSkipped ? 'skipped' : 'passed';
-    const details = result === 'failed' ? this.#before : [];
+    const details = this.#before;
     this.#before = [];
-    this.#pending = { test: { name: match[2] ?? '', result, details }, details, isYaml: false };
+    const test = { name: match[2] ?? '', result, details, durationMs: undefined } as const;
+    this.#pending = { test: { ...test }, details, isYaml: false };
   }
 
   /**
@@ -51,9 +54,9 @@ export class TapReader {
     const pending = this.#pending;
     if (pending !== undefined) {
       if (text.trim() === '---') pending.isYaml = true;
-      if (pending.isYaml) {
-        pending.details.push(text);
-      }
+      if (pending.isYaml) pending.details.push(text);
+      const duration = /^\s+duration_ms: ([\d.]+)/.exec(text);
+      if (duration) pending.test.durationMs = Number(duration[1]);
       if (!pending.isYaml || text.trim() === '...') this.end();
     } else if (text.startsWith('# ') && !/^# (Subtest|tests|suites|pass|fail)/.test(text)) {
       this.#before = [...this.#before.slice(-40), text];
