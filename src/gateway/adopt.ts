@@ -15,8 +15,10 @@ import type { DeviceRecord } from './registry.ts';
 /** Every record without a living owner becomes a device of ours, or is cleaned away. */
 export async function adoptOrphans(host: Host): Promise<void> {
   const { records, corrupt } = host.registry.readAll();
-  for (const path of corrupt) {
-    host.log('error', undefined, `a corrupt record was put aside as ${path}`);
+  for (const { id, path } of corrupt) {
+    host.log('error', id, `its corrupt record was put aside as ${path}`);
+    // What we have in memory is the truth about a device of ours.
+    host.devices.get(id)?.update({});
   }
   for (const record of records) {
     if (host.devices.has(record.id) || isAlive(record.owner)) continue;
@@ -26,7 +28,7 @@ export async function adoptOrphans(host: Host): Promise<void> {
 
 /** Undefined when nothing of the device is left. */
 export async function adoptRecord(host: Host, record: DeviceRecord): Promise<Device | undefined> {
-  const device = new Device(host, { ...record, owner: host.owner }, stateOf(record));
+  const device = new Device(host, record, stateOf(record));
   host.devices.set(record.id, device);
   if (record.serverProcess !== undefined && isAlive(record.serverProcess)) {
     const serverProcess = adoptServerProcess(record.serverProcess);

@@ -15,7 +15,6 @@ import type { Host } from './host.ts';
 import { deviceLost, serverEnded } from './lost.ts';
 import type { ConnectOptions } from './messages.ts';
 import { type DevicePlan, planDevice } from './params.ts';
-import { isAlive } from './process.ts';
 import type { Peer } from './rpc.ts';
 import type { OpenAnswer, OpenArgument, StartArgument } from './server-messages.ts';
 import { Steps, unlessAborted } from './undo.ts';
@@ -81,7 +80,7 @@ async function connectSteps(
   }
   await steps.run('open the device', () => host.nodes.prove(device.id));
   steps.throwIfInterrupted();
-  becomeConnected(host, device);
+  await becomeConnected(host, device);
   return device;
 }
 
@@ -145,8 +144,8 @@ async function startSteps(
 /** Starts a server process and waits for its hello; ends it when that does not come. */
 async function launch(host: Host, device: Device, signal: AbortSignal): Promise<Peer> {
   const { token } = device.record;
-  const arrival = host.arrivals.expect(token);
   const serverProcess = host.launch({ token, socketPath: host.socketPath });
+  const arrival = host.arrivals.expect(token);
   device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -247,9 +246,8 @@ async function stopDevice(host: Host, device: Device, peer: Peer): Promise<void>
   await host.control.stop(device.id);
 }
 
-function becomeConnected(host: Host, device: Device): void {
-  const { serverProcess } = device;
-  if (serverProcess === undefined || !isAlive(serverProcess.identity)) {
+async function becomeConnected(host: Host, device: Device): Promise<void> {
+  if (device.serverProcess === undefined || (await device.serverProcess.waitForExit(0))) {
     throw serverEnded('ended before the device was ready');
   }
   device.setState('CONNECTED');

@@ -5,7 +5,7 @@
  * Must not: remove a node that we did not make, or point a name of someone else's elsewhere.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, readlink, rename, rm, symlink } from 'node:fs/promises';
+import { chmod, mkdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { GatewayError, oneLine } from '../protocols/errors.ts';
@@ -153,7 +153,9 @@ function noNode(path: string, reason: string): GatewayError {
  */
 async function makeLink(name: string, id: number): Promise<void> {
   const path = linkPath(name);
-  await mkdir(LINK_FOLDER, { recursive: true, mode: 0o755 });
+  await mkdir(LINK_FOLDER, { recursive: true });
+  // Our umask is that of the run directory; names are for everybody.
+  await chmod(LINK_FOLDER, 0o755);
   const target = await readlink(path).catch(() => undefined);
   const leadsElsewhere = target !== undefined && basename(target) !== `ublkb${id}`;
   if ((target === undefined && existsSync(path)) || (leadsElsewhere && existsSync(path))) {

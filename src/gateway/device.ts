@@ -14,6 +14,7 @@ import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
 
 const STATS_TIMEOUT_MS = 1_000;
+const REJOIN_TIMEOUT_MS = 2_500;
 
 export class Device {
   readonly #host: Host;
@@ -21,6 +22,7 @@ export class Device {
   #state: DeviceState;
   #peer: Peer | undefined;
   #serverProcess: ServerProcess | undefined;
+  #onPeer: () => void = () => undefined;
   #tail: Promise<unknown> = Promise.resolve();
 
   constructor(host: Host, record: DeviceRecord, state: DeviceState) {
@@ -60,6 +62,7 @@ export class Device {
   attachPeer(peer: Peer): void {
     this.#peer?.close();
     this.#peer = peer;
+    this.#onPeer();
   }
 
   /** `onEnd` is told once, with how it ended, whatever the state is then. */
@@ -101,6 +104,7 @@ export class Device {
   }
 
   async #counters(): Promise<Readonly<Record<string, bigint | number>>> {
+    if (this.peer === undefined && this.#state !== 'DEAD') await this.#peerComes();
     try {
       const options = { timeoutMs: STATS_TIMEOUT_MS };
       const stats = (await this.peer?.request('stats', null, options)) as QueuesStats | undefined;
@@ -108,6 +112,17 @@ export class Device {
     } catch {
       return {};
     }
+  }
+
+  /** The server process of an adopted device looks for its controller every two seconds at most. */
+  #peerComes(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, REJOIN_TIMEOUT_MS);
+      this.#onPeer = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 }
 

@@ -13,6 +13,8 @@ import type { Host } from './host.ts';
 const STOPPED_TIMEOUT_MS = 10_000;
 const SHUTDOWN_TIMEOUT_MS = 2_000;
 const KILL_TIMEOUT_MS = 5_000;
+/** The helper gives the flush of a forced disconnect 5 s. */
+const FORCED_FLUSH_MS = 7_000;
 
 /**
  * Flushes, stops and removes. Throws UNBD_DEVICE_BUSY, with who holds it, while the disk is in use.
@@ -22,6 +24,7 @@ export async function disconnectDevice(host: Host, device: Device, force: boolea
   if (state !== 'DEAD') {
     device.setState('STOPPING', record.reason);
     device.update({ phase: 'stopping' });
+    const unblock = force ? failAllAfter(device, FORCED_FLUSH_MS) : undefined;
     try {
       await host.control.disconnect(device.id, force);
     } catch (error) {
@@ -30,19 +33,38 @@ export async function disconnectDevice(host: Host, device: Device, force: boolea
         device.update({ phase: record.phase });
         throw withHolders(host, device, error);
       }
+    } finally {
+      clearTimeout(unblock);
     }
     // Its queues have been told to end; it says goodbye to the backend and ends.
     await device.serverProcess?.waitForExit(STOPPED_TIMEOUT_MS);
   }
-  await cleanUp(host, device);
+  await cleanUp(host, device, force ? 'leave-to-holders' : 'wait');
   host.log('info', device.id, 'disconnected');
 }
 
-/** What is left once nobody uses the disk, or nobody can. */
-export async function cleanUp(host: Host, device: Device): Promise<void> {
+/** STOP waits for what is in flight; with a backend that hangs, that ends only when we fail it. */
+function failAllAfter(device: Device, delayMs: number): NodeJS.Timeout {
+  return setTimeout(() => {
+    device.peer
+      ?.request('failAll', null, { timeoutMs: SHUTDOWN_TIMEOUT_MS })
+      .catch(() => undefined);
+  }, delayMs);
+}
+
+/**
+ * What is left once nobody uses the disk, or nobody can. Who holds a disk that was stopped by force
+ * keeps its number busy until they let go; that can be left to them.
+ */
+export async function cleanUp(
+  host: Host,
+  device: Device,
+  release: 'wait' | 'leave-to-holders' = 'wait',
+): Promise<void> {
   const { id, record } = device;
   await endServerProcess(host, device);
-  await removeFromDriver(host, id);
+  if (release === 'wait') await removeFromDriver(host, id);
+  else await host.control.delAsync(id);
   if (record.options.name !== undefined) await host.nodes.removeLink(record.options.name, id);
   await host.nodes.remove(record.madeNodes);
   releaseDevice(host, device);

@@ -27,6 +27,10 @@ const MINIMUM_KERNEL = [6, 12] as const;
 const CONTROL_NODE = '/dev/ublk-control';
 const REQUIRED_FEATURES = ['CMD_IOCTL_ENCODE', 'USER_COPY', 'USER_RECOVERY_REISSUE'] as const;
 const USEFUL_FEATURES = ['SAFE_STOP_DEV', 'NO_AUTO_PART_SCAN', 'UPDATE_SIZE', 'QUIESCE'] as const;
+/** capabilities(7) */
+const CAP_IPC_LOCK = 14n;
+/** What the tag buffers of one device can be. */
+const BUFFER_BYTES = 64 * 1024 * 1024;
 const TOOL_TIMEOUT_MS = 5_000;
 
 /** All checks in the order in which they are best mended. */
@@ -40,7 +44,7 @@ export async function runDoctor(): Promise<readonly Check[]> {
     addon(),
     helper(),
     ...(await features()),
-    lockedMemory(readFileSync('/proc/self/limits', 'utf8')),
+    lockedMemory(readText('/proc/self/limits'), readText('/proc/self/status')),
     deviceNodes(),
     await lockTool(),
     serviceManager(),
@@ -150,13 +154,16 @@ async function features(): Promise<readonly Check[]> {
   ];
 }
 
-/** Root is exempt by CAP_IPC_LOCK; a container may have taken that away. */
-export function lockedMemory(limits: string): Check {
+/** CAP_IPC_LOCK, which root has unless a container took it away, makes the limit void. */
+export function lockedMemory(limits: string, status: string): Check {
   const [, soft = 'unknown'] = /^Max locked memory\s+(\S+)/m.exec(limits) ?? [];
-  const megabytes = soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft) / 2 ** 20;
-  const found = soft === 'unlimited' ? soft : `${Math.floor(megabytes)} MiB`;
+  const [, capabilities = '0'] = /^CapEff:\s*([0-9a-f]+)/m.exec(status) ?? [];
+  const exempt = ((BigInt(`0x${capabilities}`) >> CAP_IPC_LOCK) & 1n) === 1n;
+  const bytes = soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
+  const limit = soft === 'unlimited' ? soft : `${Math.floor(bytes / 2 ** 20)} MiB`;
+  const found = exempt ? 'CAP_IPC_LOCK: no limit' : limit;
   const cure = 'raise it: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit';
-  return check('locked memory', megabytes >= 64, found, cure, false);
+  return check('locked memory', exempt || bytes >= BUFFER_BYTES, found, cure, false);
 }
 
 function deviceNodes(): Check {
@@ -185,6 +192,10 @@ function runFolder(): Check {
   return check('run directory', ok, path, `run: chown root: ${path} && chmod 700 ${path}`);
 }
 
+function readText(path: string): string {
+  return readFileSync(path, 'utf8');
+}
+
 function readOptional(path: string): string | undefined {
-  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
+  return existsSync(path) ? readText(path).trim() : undefined;
 }

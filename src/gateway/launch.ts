@@ -69,7 +69,8 @@ export function adoptServerProcess(identity: ProcessIdentity): ServerProcess {
     const timer = setInterval(() => {
       if (isAlive(identity)) return;
       clearInterval(timer);
-      resolve('ended while or after the controller was away');
+      // Its exit status went to the process that started it.
+      resolve('ended');
     }, ADOPTED_POLL_MS);
     timer.unref();
   });

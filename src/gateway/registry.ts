@@ -55,8 +55,8 @@ export interface DeviceRecord {
 
 export interface RegistryContent {
   readonly records: readonly DeviceRecord[];
-  /** Where records that could not be read were put aside. */
-  readonly corrupt: readonly string[];
+  /** Records that could not be read, and where they were put aside. */
+  readonly corrupt: readonly { readonly id: number; readonly path: string }[];
 }
 
 const SUFFIX = '.msgpack';
@@ -95,12 +95,12 @@ export class Registry {
   /** Every readable record in order of id; what cannot be read is renamed and reported, once. */
   readAll(): RegistryContent {
     const records: DeviceRecord[] = [];
-    const corrupt: string[] = [];
+    const corrupt: { id: number; path: string }[] = [];
     for (const name of readdirSync(this.#folder)) {
       const id = idOf(name);
       if (id === undefined) continue;
       const record = this.#read(id);
-      if (record === 'corrupt') corrupt.push(this.#setAside(id));
+      if (record === 'corrupt') corrupt.push({ id, path: this.#setAside(id) });
       else if (record !== undefined) records.push(record);
     }
     records.sort((a, b) => a.id - b.id);

@@ -71,7 +71,7 @@ t.test('a damaged record is put aside once and the others are read', async (t) =
     first.records.map(({ id }) => id),
     [0],
   );
-  t.same(first.corrupt, [join(folder, '1.msgpack.corrupt')]);
+  t.same(first.corrupt, [{ id: 1, path: join(folder, '1.msgpack.corrupt') }]);
   t.ok(existsSync(join(folder, '1.msgpack.corrupt')));
   t.same(registry.readAll().corrupt, []);
   t.ok(registry.claim(recordOf(1)), 'the id can be claimed again');
