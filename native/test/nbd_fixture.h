@@ -6,6 +6,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -40,7 +41,7 @@ using unbd::Op;
 using unbd::Request;
 
 constexpr int kPatienceMs = 5000;
-constexpr size_t kBufferBytes = 1 << 20;
+constexpr uint32_t kRequestBytesMax = 1 << 20;
 
 // A plain transport that tells what it was asked for.
 class ObservedTransport final : public unbd::Transport {
@@ -83,6 +84,7 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
     uint32_t minimum_block_bytes = 1;
     unsigned depth = 64;
     int send_buffer_bytes = 0;  // 0: the system's default
+    int socket = -1;            // connected to a backend elsewhere; -1: the test is the backend
   };
   struct Event {
     std::string kind;
@@ -111,16 +113,21 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
     return false;
   }
   // Runs turns until tag was answered; its result.
-  int32_t result_of(uint16_t tag);
-  bool is_answered(uint16_t tag) const { return results_.contains(tag); }
+  int32_t result_of(int tag);
+  bool is_answered(int tag) const { return results_.contains(tag); }
   size_t answered() const { return results_.size(); }
   void forget_results() { results_.clear(); }
-  std::byte* buffer(uint16_t tag) { return buffers_.get() + tag * kBufferBytes; }
+  // As long as tag's latest READ or WRITE, to the byte.
+  std::byte* buffer(uint16_t tag) { return buffers_[tag].get(); }
   void fill_buffer(uint16_t tag, uint64_t offset, size_t length);
   // The index of the first byte in tag's buffer that is not the pattern at offset, or length.
   size_t first_wrong_byte(uint16_t tag, uint64_t offset, size_t length);
   unbd::NbdAdapter& adapter() { return *adapter_; }
   std::vector<Event> events;
+  bool is_lost() const {
+    return std::any_of(events.begin(), events.end(),
+                       [](const Event& event) { return event.kind != "warning"; });
+  }
   ObservedTransport::Log transport_log;
 
   // The backend's side. Requests are read while turns go on.
@@ -139,10 +146,10 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
  private:
   unbd::Ring ring_;
   unbd::Fd backend_;
-  std::unique_ptr<std::byte[]> buffers_;
+  std::map<uint16_t, std::unique_ptr<std::byte[]>> buffers_;
   std::unique_ptr<unbd::NbdAdapter> adapter_;
   std::map<uint16_t, uint16_t> in_flight_;  // tag: generation
-  std::map<uint16_t, int32_t> results_;
+  std::map<int, int32_t> results_;
   uint16_t next_generation_ = 1;
   bool timed_out_ = false;
 };
@@ -173,10 +180,10 @@ inline void ObservedTransport::submit_recv(io_uring_sqe* sqe, msghdr* message) {
   inner_.submit_recv(sqe, message);
 }
 
-inline Fixture::Fixture(const Options& options)
-    : buffers_(std::make_unique_for_overwrite<std::byte[]>(options.depth * kBufferBytes)) {
-  int pair[2];
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
+inline Fixture::Fixture(const Options& options) {
+  int pair[2] = {options.socket, -1};
+  if (options.socket < 0)
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
   backend_ = unbd::Fd(pair[1]);
   if (options.send_buffer_bytes > 0)
     ::setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &options.send_buffer_bytes, sizeof(int));
@@ -190,7 +197,7 @@ inline Fixture::Fixture(const Options& options)
   config.can_write_zeroes = options.can_write_zeroes;
   config.maximum_block_bytes = options.maximum_block_bytes;
   config.minimum_block_bytes = options.minimum_block_bytes;
-  config.maximum_request_bytes = kBufferBytes;
+  config.maximum_request_bytes = kRequestBytesMax;
   config.depth = options.depth;
   config.epoch = 0x7e57;
   REQUIRE(ring_.init({}) == 0);
@@ -212,7 +219,10 @@ inline Request Fixture::request(Op op, uint16_t tag, uint64_t offset, uint64_t l
   request.generation = next_generation_++;
   request.offset_bytes = offset;
   request.length_bytes = length;
-  if (op == Op::kRead || op == Op::kWrite) request.buffer = buffer(tag);
+  if (op == Op::kRead || op == Op::kWrite) {
+    buffers_[tag] = std::make_unique_for_overwrite<std::byte[]>(length);
+    request.buffer = buffer(tag);
+  }
   return request;
 }
 
@@ -244,7 +254,7 @@ inline void Fixture::settle() {
   } while (!timed_out_);
 }
 
-inline int32_t Fixture::result_of(uint16_t tag) {
+inline int32_t Fixture::result_of(int tag) {
   REQUIRE(turn_until([&] { return is_answered(tag); }));
   return results_[tag];
 }

@@ -194,8 +194,9 @@ TEST("a small read after large ones is right") {
 
 TEST("a hole reads as zeroes") {
   Fixture fixture({.structured = true});
+  const Request read = fixture.request(Op::kRead, 0, 0, 8192);
   fixture.fill_buffer(0, 777, 8192);
-  fixture.submit(fixture.request(Op::kRead, 0, 0, 8192));
+  fixture.submit(read);
   const uint64_t cookie = fixture.next_request().cookie;
   fixture.reply(hole_chunk(cookie, 0, 4096, 4096));
   fixture.reply(data_chunk(cookie, kDone, 0, pattern(0, 4096)));
