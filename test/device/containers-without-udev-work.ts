@@ -20,7 +20,7 @@ mknod -m 600 /dev/ublk-control c "\${numbers%:*}" "\${numbers#*:}"
 
 /** Runs a script in such a container, with a controller of its own that ends soon after. */
 function inContainer(scope: Scope, script: string): Promise<Outcome> {
-  const env = { UBLK_NBD_RUN_DIR: scope.path('run'), UBLK_NBD_IDLE_EXIT_MS: '200' };
+  const env = { UBLK_NBD_RUN_DIR: scope.path('run'), UBLK_NBD_IDLE_EXIT_MS: '5000' };
   const words = ['unshare', '--mount', '--propagation', 'private', '/bin/bash', '-c'];
   return run([...words, containerDev + script], { env });
 }

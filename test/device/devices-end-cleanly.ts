@@ -74,7 +74,7 @@ claim('queue threads neither wait for their own disk nor write back for others',
 });
 
 claim(
-  'when the backend dies, I/O fails with EIO, list and logs say so, disconnect is clean',
+  'when the backend dies, I/O is EIO, list and logs say so, disconnect --force is clean',
   async (scope) => {
     const backend = await startNbdkit(scope, ['memory', '16M']);
     const device = await connect(scope, backend.target);
@@ -91,7 +91,9 @@ claim(
     const { state, reason } = await listed(device.path);
     assert.match(`${state} ${reason}`, /^(FAILING|FATAL) .*backend/);
     assert.match(await ublkNbdMust('logs', device.path), /backend/);
-    await device.disconnect();
+    const plain = await ublkNbd(['disconnect', device.path]);
+    assertRefused(plain, 'UNBD_BACKEND_IO', 5, /written.*--force/);
+    await device.disconnect('--force');
     assert(!existsSync(`/dev/ublkc${device.id}`));
   },
 );
