@@ -49,6 +49,7 @@ class ObservedTransport final : public unbd::Transport {
   struct Log {
     int sends = 0;                             // calls of try_send that sent something
     int send_waits = 0;                        // calls of submit_send_ready
+    bool closes_gracefully = false;            // without a reset
     size_t send_bytes_max = SIZE_MAX;          // a call sends no more than this
     std::vector<std::vector<iovec>> receives;  // iovecs of each submit_recv
   };
@@ -63,7 +64,10 @@ class ObservedTransport final : public unbd::Transport {
   }
   ssize_t try_recv(const iovec* iov, int count) override { return inner_.try_recv(iov, count); }
   void shutdown() override { inner_.shutdown(); }
-  void close_gracefully_from_now_on() override { inner_.close_gracefully_from_now_on(); }
+  void close_gracefully_from_now_on() override {
+    log_->closes_gracefully = true;
+    inner_.close_gracefully_from_now_on();
+  }
   int fd() const override { return inner_.fd(); }
 
  private:

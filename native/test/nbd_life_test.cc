@@ -23,6 +23,7 @@ void do_write(Fixture& fixture, bool fua) {
 void expect_goodbye(Fixture& fixture) {
   REQUIRE(fixture.next_request().type == kCmdDisc);
   REQUIRE(fixture.backend_sees_end());
+  CHECK(fixture.transport_log.closes_gracefully);
   CHECK(!fixture.adapter().stopped());
   fixture.close_backend();
   REQUIRE(fixture.turn_until([&] { return fixture.adapter().stopped(); }));
@@ -131,6 +132,7 @@ TEST("a lost connection fails what is in flight and what comes") {
     CHECK(fixture.events.size() == 1);
     CHECK(fixture.events[0].kind == "backend-lost");
     CHECK(fixture.events[0].text == text);
+    CHECK(!fixture.transport_log.closes_gracefully);
     fixture.submit({fixture.request(Op::kRead, 0, 0, 512), fixture.request(Op::kFlush, 2, 0, 0)});
     CHECK(fixture.result_of(0) == -EIO && fixture.result_of(2) == -EIO);
     CHECK(fixture.events.size() == 1);

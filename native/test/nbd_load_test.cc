@@ -46,7 +46,10 @@ class Backend {
     while (recv_fully(socket_, head, sizeof(head))) {
       const Sent sent = parse_request(head);
       REQUIRE(sent.magic == kRequestMagic);
-      if (sent.type == kCmdDisc) break;
+      if (sent.type == kCmdDisc) {
+        has_goodbye_ = true;
+        break;
+      }
       if (sent.type == kCmdWrite)
         REQUIRE(recv_fully(socket_, image_.data() + sent.offset, sent.length));
       if (sent.type == kCmdWriteZeroes) std::memset(image_.data() + sent.offset, 0, sent.length);
@@ -56,6 +59,7 @@ class Backend {
       if (waiting_.size() >= 1 + random_() % 8 || !has_input()) answer_all();
     }
     ::close(socket_);
+    REQUIRE(has_goodbye_ && waiting_.empty());
   }
 
  private:
@@ -91,6 +95,7 @@ class Backend {
 
   const int socket_;
   const bool structured_;
+  bool has_goodbye_ = false;
   std::vector<uint8_t> image_;
   std::vector<Sent> waiting_;
   std::minstd_rand random_{7};
