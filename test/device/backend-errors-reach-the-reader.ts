@@ -6,9 +6,10 @@
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
+import { isFull } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { KIB, MIB, patternBytes } from '../support/block.ts';
-import { claim, isFull } from '../support/claim.ts';
+import { claim } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { connect, listed } from '../support/product.ts';
 

@@ -123,7 +123,7 @@ claim('without the driver connect is refused as UNBD_NO_DRIVER', async (scope) =
   const hide = [
     'mount -t tmpfs -o mode=755 none /dev; mknod -m 666 /dev/null c 1 3; mknod /dev/urandom c 1 9',
     'mount -t tmpfs none /lib/modules 2>/dev/null || true',
-    'rmmod ublk_drv 2>/dev/null || mount -t tmpfs none /sys/class',
+    'rmmod ublk_drv 2>/dev/null || (mount -t tmpfs none /sys/class; mkdir /sys/class/block)',
     `exec ${commandOf('connect', 'null:16M').join(' ')}`,
   ];
   scope.defer(async () => void (await run(['modprobe', '-q', 'ublk_drv'])));

@@ -35,7 +35,9 @@ claim('doctor finds nothing that is missing here', async () => {
 
 claim('a name is a stable link, and names the device in every command', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);
-  const outcome = await ublkNbd(['connect', backend.target, '--name', 'vault', '--json']);
+  const outcome = await ublkNbd(['connect', backend.target, '--name', 'vault', '--json'], {
+    env: {},
+  });
   assert.equal(outcome.status, 0, describe(outcome));
   const device = JSON.parse(outcome.stdout) as ListedDevice;
   deviceOf(scope, device.id);

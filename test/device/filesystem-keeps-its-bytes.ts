@@ -6,8 +6,9 @@
  * are not ours.
  */
 import assert from 'node:assert/strict';
+import { isFull } from '../support/amount.ts';
 import { dropCaches } from '../support/block.ts';
-import { claim, isFull } from '../support/claim.ts';
+import { claim } from '../support/claim.ts';
 import { chosenCombinations } from '../support/combinations.ts';
 import { startDisk } from '../support/disks.ts';
 import {

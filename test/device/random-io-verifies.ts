@@ -7,8 +7,9 @@
  */
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
+import { isFull } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
-import { claim, isFull } from '../support/claim.ts';
+import { claim } from '../support/claim.ts';
 import { fioVerify } from '../support/fio.ts';
 import { connect, listed } from '../support/product.ts';
 

@@ -13,12 +13,6 @@ import { Scope } from './scope.ts';
 /** Emulated processors are slow; a claim that needs longer says so. */
 const TIMEOUT_MS = 300_000;
 
-const amount = process.env.UBLK_NBD_TEST_AMOUNT;
-/** True in `npm run test:full`: all combinations, the long times. */
-export const isFull = amount === 'full';
-/** True on an emulated processor: one of each kind where there are many alike. */
-export const isBrief = amount === 'brief';
-
 before(() => {
   // Where the kernel has the driver built in, there is no module to load.
   spawnSync('modprobe', ['-q', 'ublk_drv']);

@@ -8,6 +8,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Context } from '../../bin/command.ts';
+import { isBrief } from './amount.ts';
 import { describe, type Outcome, type Running, type RunOptions, run, start } from './process.ts';
 import type { Scope } from './scope.ts';
 
@@ -39,9 +41,38 @@ export function commandOf(...args: readonly string[]): string[] {
   return [...env, process.execPath, program, ...args];
 }
 
-/** Runs ublk-nbd to its end, whatever its status. */
+/**
+ * Runs ublk-nbd to its end, whatever its status. An emulated processor needs most of a minute to
+ * start node and load the program, so there the same command line is run in this process; give an
+ * `env`, which may be empty, for a process of its own.
+ */
 export function ublkNbd(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+  if (isBrief && options.env === undefined) return runHere(args);
   return run(commandOf(...args), options);
+}
+
+async function runHere(args: readonly string[]): Promise<Outcome> {
+  const { runCli } = await import('../../bin/cli.ts');
+  const { gateway } = await import('../../bin/gateway.ts');
+  const settings = sanitizerEnvironment();
+  Object.assign(process.env, settings);
+  const startedAtMs = Date.now();
+  const output = { stdout: '', stderr: '' };
+  const context: Context = {
+    gateway,
+    print: (text) => {
+      output.stdout += `${text}\n`;
+    },
+    warn: (text) => {
+      output.stderr += `ublk-nbd: ${text}\n`;
+    },
+    signal: () => new AbortController().signal,
+  };
+  const status = await runCli(args, context, { version: 'test', columns: 80, debug: false });
+  // The controller has them now; other programs shall not.
+  for (const name of Object.keys(settings)) delete process.env[name];
+  const durationMs = Date.now() - startedAtMs;
+  return { command: `ublk-nbd ${args.join(' ')}`, status, ...output, durationMs };
 }
 
 /** Starts ublk-nbd; the scope ends it. */

@@ -1,0 +1,12 @@
+/**
+ * Owns: how much is tested in this run.
+ * Runs in: device test processes.
+ * Must not: decide what that means for a test; each says so itself.
+ */
+const amount = process.env.UBLK_NBD_TEST_AMOUNT;
+
+/** True in `npm run test:full`: all combinations, the long times. */
+export const isFull = amount === 'full';
+
+/** True on an emulated processor: one of each kind where there are many alike. */
+export const isBrief = amount === 'brief';
