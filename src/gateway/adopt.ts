@@ -4,11 +4,13 @@
  * Must not: touch a device whose owner lives, or delete a device of the driver that is not ours.
  */
 
+import { asGatewayError } from '../protocols/errors.ts';
 import { Device } from './device.ts';
 import { cleanUp } from './disconnect.ts';
 import type { Host } from './host.ts';
 import { adoptServerProcess } from './launch.ts';
 import { buryDevice, deviceLost } from './lost.ts';
+import type { DeviceState } from './messages.ts';
 import { isAlive } from './process.ts';
 import type { DeviceRecord } from './registry.ts';
 
@@ -30,18 +32,23 @@ export async function adoptOrphans(host: Host): Promise<void> {
 export async function adoptRecord(host: Host, record: DeviceRecord): Promise<Device | undefined> {
   const device = new Device(host, record, stateOf(record));
   host.devices.set(record.id, device);
-  if (record.serverProcess !== undefined && isAlive(record.serverProcess)) {
-    const serverProcess = adoptServerProcess(record.serverProcess);
+  // One that has ended is attached too: its last words are still to be logged.
+  if (record.serverProcess !== undefined) {
+    const serverProcess = adoptServerProcess(record.serverProcess, record.token);
     device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
   }
-  await device.exclusive(() => settle(host, device));
+  try {
+    await device.exclusive(() => settle(host, device));
+  } catch (error) {
+    // Without the driver's answer the record is all that is known; `disconnect` tries again.
+    host.log('error', record.id, `cannot be adopted: ${asGatewayError(error).line}`);
+  }
   return host.devices.get(record.id) === device ? device : undefined;
 }
 
-function stateOf(record: DeviceRecord): 'CONNECTED' | 'STOPPING' | 'CONNECTING' | 'DEAD' {
-  if (record.phase === 'live') return 'CONNECTED';
-  if (record.phase === 'stopping') return 'STOPPING';
-  return record.phase === 'dead' ? 'DEAD' : 'CONNECTING';
+function stateOf({ phase }: DeviceRecord): DeviceState {
+  if (phase === 'live') return 'CONNECTED';
+  return phase === 'dead' ? 'DEAD' : 'STOPPING';
 }
 
 async function settle(host: Host, device: Device): Promise<void> {
@@ -50,7 +57,7 @@ async function settle(host: Host, device: Device): Promise<void> {
   if (device.state === 'DEAD') return;
   if (device.state === 'CONNECTED') {
     const info = await host.control.info(id);
-    const served = device.serverProcess !== undefined;
+    const served = record.serverProcess !== undefined && isAlive(record.serverProcess);
     if (served && info?.state === 'LIVE') {
       host.log('info', id, `adopted from process ${record.owner.pid}`);
       return;

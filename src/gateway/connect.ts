@@ -12,15 +12,14 @@ import type { Device } from './device.ts';
 import { charPath } from './device-name.ts';
 import { endServerProcess, removeFromDriver } from './disconnect.ts';
 import type { Host } from './host.ts';
-import { deviceLost, serverEnded } from './lost.ts';
+import { launchForDevice } from './launch-for-device.ts';
+import { serverEnded } from './lost.ts';
 import type { ConnectOptions } from './messages.ts';
 import { type DevicePlan, planDevice } from './params.ts';
 import type { Peer } from './rpc.ts';
 import type { OpenAnswer, OpenArgument, StartArgument } from './server-messages.ts';
 import { Steps, unlessAborted } from './undo.ts';
 
-/** Node starts slowly under an emulated processor. */
-const LAUNCH_TIMEOUT_MS = 30_000;
 /** Above what the server process's own limits add up to; it answers or fails before. */
 const OPEN_TIMEOUT_MS = 300_000;
 const START_QUEUES_TIMEOUT_MS = 30_000;
@@ -96,9 +95,10 @@ async function addSteps(
     () => claimDevice(host, options),
     (claimed) => releaseDevice(host, claimed),
   );
+  const features = await steps.run('ask the driver', () => host.control.features());
   const peer = await steps.run(
     'start the server process',
-    () => launch(host, device, signal),
+    () => launchForDevice(host, device, signal),
     () => endServerProcess(host, device),
   );
   const { processors } = host;
@@ -106,7 +106,6 @@ async function addSteps(
   const opened = (await steps.runUnlessInterrupted('open the backend', () =>
     peer.request('open', argument, { timeoutMs: OPEN_TIMEOUT_MS }),
   )) as OpenAnswer;
-  const features = await steps.run('ask the driver', () => host.control.features());
   const plan = planDevice({ options, ...opened, features, processors });
   const added = await steps.run(
     'add the device',
@@ -139,34 +138,6 @@ async function startSteps(
     () => startDevice(host, device, peer, signal),
     () => stopDevice(host, device, peer),
   );
-}
-
-/** Starts a server process and waits for its hello; ends it when that does not come. */
-async function launch(host: Host, device: Device, signal: AbortSignal): Promise<Peer> {
-  const { token } = device.record;
-  const serverProcess = host.launch({ token, socketPath: host.socketPath });
-  const arrival = host.arrivals.expect(token);
-  device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const error = serverEnded('did not say hello in time');
-    timer = setTimeout(() => reject(error), LAUNCH_TIMEOUT_MS);
-  });
-  const early = serverProcess.ended.then((how) => {
-    throw serverEnded(how);
-  });
-  try {
-    const peer = await unlessAborted(Promise.race([arrival, late, early]), signal);
-    device.attachPeer(peer);
-    device.update({ serverProcess: serverProcess.identity });
-    return peer;
-  } catch (error) {
-    await endServerProcess(host, device);
-    throw error;
-  } finally {
-    clearTimeout(timer);
-    host.arrivals.forget(token);
-  }
 }
 
 /**

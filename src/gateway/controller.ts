@@ -100,8 +100,16 @@ export class Controller {
 
   async #serverProcessCame(peer: Peer): Promise<void> {
     const { token, record } = (peer.remote.details ?? {}) as Partial<ServerHello>;
-    if (typeof token !== 'string' || this.#arrivals.arrived(token, peer)) return;
+    if (typeof token !== 'string') {
+      peer.close();
+      return;
+    }
+    if (this.#arrivals.arrived(token, peer)) return;
     const device = await this.#operations.adoptFrom(token, record);
+    if (device === 'foreign') {
+      peer.close();
+      return;
+    }
     if (device !== undefined) {
       device.attachPeer(peer);
       return;

@@ -74,9 +74,11 @@ export async function cleanUp(
 export async function endServerProcess(host: Host, device: Device): Promise<void> {
   const { serverProcess } = device;
   if (serverProcess === undefined || (await serverProcess.waitForExit(0))) return;
-  const options = { timeoutMs: SHUTDOWN_TIMEOUT_MS };
-  await device.peer?.request('shutdown', null, options).catch(() => undefined);
-  if (await serverProcess.waitForExit(SHUTDOWN_TIMEOUT_MS)) return;
+  if (device.peer !== undefined) {
+    const options = { timeoutMs: SHUTDOWN_TIMEOUT_MS };
+    await device.peer.request('shutdown', null, options).catch(() => undefined);
+    if (await serverProcess.waitForExit(SHUTDOWN_TIMEOUT_MS)) return;
+  }
   serverProcess.kill();
   if (await serverProcess.waitForExit(KILL_TIMEOUT_MS)) return;
   const { pid } = serverProcess.identity;

@@ -10,6 +10,7 @@ import { localInfo } from '../protocols/local/info.ts';
 import { exportInfo } from '../protocols/nbd/handshake.ts';
 import { dial } from './dial.ts';
 import { loadAddon } from './native.ts';
+import { unlessAborted } from './undo.ts';
 
 const TIMEOUT_MS = 10_000;
 
@@ -25,7 +26,11 @@ export interface TargetInfo {
 /** Bounded in time; an abort closes the connection at once. */
 export async function backendInfo(target: Target, signal: AbortSignal): Promise<TargetInfo> {
   if (target.kind !== 'nbd') return { target: target.text, backend: await localInfo(target) };
-  const stream = await dial(loadAddon(), target.endpoint, TIMEOUT_MS);
+  const dialing = dial(loadAddon(), target.endpoint, TIMEOUT_MS);
+  const stream = await unlessAborted(dialing, signal).catch((error) => {
+    dialing.then((late) => late.close()).catch(() => undefined);
+    throw error;
+  });
   const onAbort = (): void => stream.close();
   signal.addEventListener('abort', onAbort, { once: true });
   try {

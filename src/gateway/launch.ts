@@ -3,13 +3,20 @@
  * Runs in: the controller and `connect --foreground`.
  * Must not: tie it to this process: it outlives a controller that dies.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { cleanEnvironment, modulePath } from './environment.ts';
-import { openChildLog } from './log.ts';
+import { openChildLog, log as writeLog } from './log.ts';
 import { helperPath } from './native.ts';
 import { identify, isAlive, killProcess, type ProcessIdentity, waitForExit } from './process.ts';
+import { logDir } from './run-dir.ts';
 
 const ADOPTED_POLL_MS = 200;
+/** A sanitizer's report is longer; its head tells most. */
+const MAXIMUM_LAST_WORDS = 40;
+/** The line that belongs into a message. */
+const TELLING = /cannot|invariant|ERROR:/;
 
 /** A server process that this process started or adopted. */
 export interface ServerProcess {
@@ -32,24 +39,22 @@ export type Launch = (request: LaunchRequest) => ServerProcess;
 /**
  * Throws when the launcher cannot be started; that node or the addon fails shows as its early end.
  */
-export const launchServerProcess: Launch = (request) => {
+export const launchServerProcess: Launch = ({ token, socketPath }) => {
   const log = openChildLog();
+  const stderr = openSync(lastWordsPath(token), 'w', 0o600);
   const argv = ['launch', '--', process.execPath, modulePath('server-main')];
   const child = spawn(helperPath(), argv, {
     cwd: '/',
     detached: true,
     env: {
       ...cleanEnvironment(),
-      UBLK_NBD_SERVER_TOKEN: request.token,
-      UBLK_NBD_SERVER_SOCKET: request.socketPath,
+      UBLK_NBD_SERVER_TOKEN: token,
+      UBLK_NBD_SERVER_SOCKET: socketPath,
     },
-    stdio: ['ignore', log.stdio, log.stdio],
+    stdio: ['ignore', log.stdio, stderr],
   });
   log.close();
-  return watchChild(child);
-};
-
-function watchChild(child: ChildProcess): ServerProcess {
+  closeSync(stderr);
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(`could not be started: ${error.message}`));
     child.once('exit', (status, signal) =>
@@ -60,11 +65,11 @@ function watchChild(child: ChildProcess): ServerProcess {
   // never alive.
   const pid = child.pid ?? 0;
   const identity = (pid === 0 ? undefined : identify(pid)) ?? { pid, startTicks: '' };
-  return serverProcess(identity, ended);
-}
+  return serverProcess(identity, token, ended);
+};
 
 /** The server process of a device that an earlier controller started; no child of ours. */
-export function adoptServerProcess(identity: ProcessIdentity): ServerProcess {
+export function adoptServerProcess(identity: ProcessIdentity, token: string): ServerProcess {
   const ended = new Promise<string>((resolve) => {
     const timer = setInterval(() => {
       if (isAlive(identity)) return;
@@ -74,14 +79,41 @@ export function adoptServerProcess(identity: ProcessIdentity): ServerProcess {
     }, ADOPTED_POLL_MS);
     timer.unref();
   });
-  return serverProcess(identity, ended);
+  return serverProcess(identity, token, ended);
 }
 
-function serverProcess(identity: ProcessIdentity, ended: Promise<string>): ServerProcess {
+function serverProcess(
+  identity: ProcessIdentity,
+  token: string,
+  ended: Promise<string>,
+): ServerProcess {
   return {
     identity,
-    ended,
+    ended: ended.then((how) => {
+      const lines = takeLastWords(token);
+      for (const line of lines) writeLog('error', undefined, `process ${identity.pid}: ${line}`);
+      const telling = lines.find((line) => TELLING.test(line)) ?? lines.at(-1);
+      return telling === undefined ? how : `${how}: ${telling}`;
+    }),
     kill: () => killProcess(identity),
     waitForExit: (timeoutMs) => waitForExit(identity, timeoutMs),
   };
+}
+
+/** What the launcher or a failed invariant wrote to stderr; it does not wait for a controller. */
+function lastWordsPath(token: string): string {
+  return join(logDir(), `${token}.stderr`);
+}
+
+function takeLastWords(token: string): readonly string[] {
+  try {
+    const text = readFileSync(lastWordsPath(token), 'utf8');
+    rmSync(lastWordsPath(token));
+    return text
+      .split('\n')
+      .filter((line) => line.trim() !== '')
+      .slice(0, MAXIMUM_LAST_WORDS);
+  } catch {
+    return [];
+  }
 }

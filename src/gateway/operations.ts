@@ -15,7 +15,7 @@ import type { Host } from './host.ts';
 import { buryDevice } from './lost.ts';
 import type { ConnectOptions, ControllerApi, DeviceView } from './messages.ts';
 import { isAlive } from './process.ts';
-import type { DeviceRecord } from './registry.ts';
+import { type DeviceRecord, isRecord } from './registry.ts';
 import type { RequestContext } from './rpc.ts';
 import { foregroundSocket } from './run-dir.ts';
 import type { ServerHello } from './server-messages.ts';
@@ -25,6 +25,7 @@ const FORWARD_TIMEOUT_MS = 60_000;
 export class Operations {
   readonly #host: Host;
   readonly #version: string;
+  #refreshing: Promise<void> | undefined;
 
   constructor(host: Host, version: string) {
     this.#host = host;
@@ -87,17 +88,28 @@ export class Operations {
   }
 
   /** Takes over devices whose owner is gone. A foreground process has its own device only. */
-  async refresh(): Promise<void> {
-    if (!this.#host.owner.foreground) await adoptOrphans(this.#host);
+  refresh(): Promise<void> {
+    if (this.#host.owner.foreground) return Promise.resolve();
+    this.#refreshing ??= adoptOrphans(this.#host).finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
   }
 
-  /** The device of a server process that says hello again; undefined when it serves none. */
-  async adoptFrom(token: string, record: ServerHello['record']): Promise<Device | undefined> {
+  /**
+   * The device of a server process that says hello again; undefined when it serves none. `foreign`:
+   * its owner lives and is somebody else.
+   */
+  async adoptFrom(
+    token: string,
+    record: ServerHello['record'],
+  ): Promise<Device | 'foreign' | undefined> {
     await this.refresh();
     const known = [...this.#host.devices.values()].find((one) => one.record.token === token);
-    if (known !== undefined || record === undefined) return known;
+    if (known !== undefined) return known;
+    if (this.#foreignRecords().some((one) => one.token === token)) return 'foreign';
     // The registry lost it (a corrupt record), the server process has a copy.
-    const mayAdopt = record.token === token && !this.#host.owner.foreground;
+    const mayAdopt = isRecord(record) && record.token === token && !this.#host.owner.foreground;
     if (!mayAdopt || !this.#host.registry.claim(record)) return undefined;
     return adoptRecord(this.#host, record);
   }
@@ -110,8 +122,11 @@ export class Operations {
   }
 
   async #ownView(device: Device, verbose: boolean): Promise<DeviceView> {
-    if (device.state === 'CONNECTED' || device.state === 'FAILING') {
+    try {
       await device.exclusive(() => this.#checkAgainstDriver(device));
+    } catch (error) {
+      const { line } = asGatewayError(error);
+      this.#host.log('warning', device.id, `the driver could not be asked: ${line}`);
     }
     return device.view(verbose);
   }

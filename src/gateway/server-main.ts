@@ -6,7 +6,7 @@
 import { createConnection } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError } from '../protocols/errors.ts';
-import { log } from './log.ts';
+import { log, logToStdout } from './log.ts';
 import { Peer } from './rpc.ts';
 import { controllerSocket } from './run-dir.ts';
 import { Server } from './server.ts';
@@ -76,6 +76,7 @@ function abort(thrown: unknown): void {
 process.on('uncaughtException', abort);
 process.on('unhandledRejection', abort);
 process.title = 'ublk-nbd: server process';
+logToStdout();
 
 const { UBLK_NBD_SERVER_TOKEN: token, UBLK_NBD_SERVER_SOCKET: path } = process.env;
 if (token === undefined || path === undefined) {

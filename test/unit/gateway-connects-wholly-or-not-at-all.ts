@@ -1,7 +1,7 @@
 /**
  * Claim: a connect that fails or is interrupted at any step takes back every step before it, last
- * first, and leaves no device, record, node, link or server process.
- * Method: connectDevice over a host without a kernel that fails, hangs or aborts at each call in turn.
+ * first, and leaves no device, record, node, link or server process. Method: connectDevice over a
+ * host without a kernel that fails, hangs or aborts at each call in turn.
  */
 import t from 'tap';
 import { connectDevice } from '../../src/gateway/connect.ts';
@@ -16,10 +16,10 @@ const context = () => {
 const options = optionsFor({ name: 'disk' });
 
 const CONNECT_CALLS = [
+  'features',
   'launch',
   'arrival',
   'peer open',
-  'features',
   'add 0',
   'char 0',
   'peer start',

@@ -1,0 +1,146 @@
+/**
+ * Claim: the controller answers over its socket, takes server processes back after their connection
+ * broke, ends those that serve nothing but not those of another owner, and goes when it is idle.
+ * Method: a controller in this process over a host without a kernel; clients and server processes
+ * are connections of this test.
+ */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Arrivals } from '../../src/gateway/arrivals.ts';
+import { callOver } from '../../src/gateway/client.ts';
+import { Controller } from '../../src/gateway/controller.ts';
+import type { Role } from '../../src/gateway/hello.ts';
+import type { Host } from '../../src/gateway/host.ts';
+import { Operations } from '../../src/gateway/operations.ts';
+import { identify } from '../../src/gateway/process.ts';
+import { Peer, type PeerOptions } from '../../src/gateway/rpc.ts';
+import { type FakeHost, type Faults, fakeHost, optionsFor } from '../support/fake-host.ts';
+
+interface Running {
+  readonly host: FakeHost;
+  readonly controller: Controller;
+  peer(role: Role, more?: Partial<PeerOptions>): Promise<Peer>;
+}
+
+async function start(t: Test, idleExitMs?: number, faults: Faults = {}): Promise<Running> {
+  const folder = mkdtempSync(join(tmpdir(), 'unbd-ctl-'));
+  const socketPath = join(folder, 's');
+  const host: FakeHost = { ...fakeHost(t.testdir(), faults), socketPath };
+  const operations = new Operations(host as Host, '1.2.3');
+  const controller = new Controller(host, new Arrivals(), operations, idleExitMs);
+  await controller.listen();
+  t.teardown(() => {
+    controller.close();
+    rmSync(folder, { recursive: true });
+  });
+  const peer = async (role: Role, more: Partial<PeerOptions> = {}) => {
+    const socket = createConnection({ path: socketPath });
+    t.teardown(() => socket.destroy());
+    return Peer.open(socket, {
+      role,
+      helloTimeoutMs: 1_000,
+      otherSide: 'the controller',
+      closedCode: 'UNBD_CONTROLLER',
+      ...more,
+    });
+  };
+  return { host, controller, peer };
+}
+
+t.test('connect, list and disconnect over the socket', async (t) => {
+  const { host, peer } = await start(t);
+  const call = callOver(await peer('cli'));
+  t.same(await call('ping', null), { version: '1.2.3', pid: process.pid });
+  const seen: string[] = [];
+  const onProgress = (text: string) => seen.push(text);
+  const device = await call('connect', optionsFor({ name: 'a' }), { onProgress });
+  t.match(device, { id: 0, path: '/dev/ublkb0', name: 'a', state: 'CONNECTED', target: 'null:1M' });
+  t.equal(seen[0], 'choose a device number');
+  t.match(await call('list', { verbose: true }), [{ id: 0, details: { dataPath: 'copy' } }]);
+  await t.rejects(call('disconnect', { device: 'b', force: false }), {
+    code: 'UNBD_DEVICE_ABSENT',
+  });
+  t.same(await call('disconnect', { device: '/dev/ublk-nbd/a', force: false }), { id: 0 });
+  t.same(await call('list', { verbose: false }), []);
+  t.same([...host.driver], []);
+});
+
+t.test('a client that goes away while it waits leaves nothing', async (t) => {
+  const gone = { client: undefined as Peer | undefined };
+  const onCall = (name: string) => name === 'peer open' && gone.client?.close();
+  const { host, peer } = await start(t, undefined, { hanging: 'peer open', onCall });
+  gone.client = await peer('cli');
+  await t.rejects(callOver(gone.client)('connect', optionsFor()), { code: 'UNBD_CONTROLLER' });
+  const other = callOver(await peer('cli'));
+  while (host.devices.size > 0) await other('ping', null);
+  t.same([...host.driver], []);
+  t.same(host.registry.readAll().records, []);
+});
+
+t.test('a device that another program deleted is DEAD in the next list', async (t) => {
+  const { host, peer } = await start(t);
+  const call = callOver(await peer('cli'));
+  await call('connect', optionsFor());
+  host.driver.clear();
+  t.match(await call('list', { verbose: false }), [{ state: 'DEAD', reason: /another program/ }]);
+});
+
+t.test(
+  'a server process that says hello again is taken back, with what it has to tell',
+  async (t) => {
+    const { host, peer } = await start(t);
+    const call = callOver(await peer('cli'));
+    await call('connect', optionsFor());
+    const { token } = host.registry.readAll().records[0] ?? {};
+    const server = await peer('server-process', { details: { token } });
+    server.event('queues', { kind: 'backend-lost', queue: 0, text: 'it is gone' });
+    let [view] = await call('list', { verbose: false });
+    while (view?.state === 'CONNECTED') [view] = await call('list', { verbose: false });
+    t.match(view, { state: 'FAILING', reason: 'it is gone' });
+  },
+);
+
+t.test('a server process without a device is ended, one of another owner is not', async (t) => {
+  const { host, peer } = await start(t);
+  const asked: string[] = [];
+  const onRequest = async (name: string) => asked.push(name);
+  await (await peer('server-process', { details: { token: 'x' }, onRequest })).closed;
+  t.same(asked, ['shutdown']);
+  const parent = identify(process.ppid);
+  if (parent === undefined) throw new Error('the test has no parent');
+  const owner = { ...parent, foreground: true };
+  const record = { version: 1, id: 9, token: 'y', phase: 'live', options: optionsFor() } as const;
+  host.registry.claim({ ...record, owner, connectedAtMs: 1, madeNodes: [] });
+  await (await peer('server-process', { details: { token: 'y' }, onRequest })).closed;
+  t.same(asked, ['shutdown'], 'not asked to end');
+});
+
+t.test('shutdown is refused while devices are there, unless they may stay', async (t) => {
+  const { controller, host, peer } = await start(t);
+  const call = callOver(await peer('cli'));
+  await call('connect', optionsFor());
+  await t.rejects(call('shutdown', { keepDevices: false }), { code: 'UNBD_DEVICE_BUSY' });
+  await call('shutdown', { keepDevices: true });
+  await controller.ended;
+  t.same([...host.driver], [0]);
+});
+
+t.test('it goes when it has been idle, not while a device or a client is there', async (t) => {
+  const { controller, host, peer } = await start(t, 30);
+  const client = await peer('cli');
+  const call = callOver(client);
+  await call('connect', optionsFor());
+  client.close();
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  t.ok(existsSync(host.socketPath), 'a device keeps it');
+  const again = await peer('cli');
+  await callOver(again)('disconnect', { device: '0', force: false });
+  await new Promise((resolve) => setTimeout(resolve, 120));
+  t.ok(existsSync(host.socketPath), 'a client keeps it');
+  again.close();
+  await controller.ended;
+  t.notOk(existsSync(host.socketPath));
+});
