@@ -1,6 +1,6 @@
 /**
- * Owns: a Host without a kernel: a driver, nodes and server processes that only record what is asked
- * of them, and fail where a test says so.
+ * Owns: a Host without a kernel: a driver, nodes and server processes that only record what is
+ * asked of them, and fail where a test says so.
  * Runs in: unit test processes.
  * Must not: know the order of the steps; tests say what they expect of it.
  */
