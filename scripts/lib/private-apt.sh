@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Owns the private apt state: package lists and downloads that live in the project's cache folder, so
-# that kernels and servers can be fetched, from other suites too, without touching the machine's apt
-# sources, lists or preferences. Sourced by scripts/setup and test/vm/kernel; needs no root. It must
+# Owns the private apt state: package lists and downloads that live in the project's cache folder,
+# so that kernels and servers can be fetched, from other suites too, without touching the machine's
+# apt sources, lists or preferences. Sourced by scripts/setup and test/vm/kernel; needs no root. It must
 # not install anything: whoever sources it unpacks what was downloaded into the cache.
 
 # Where everything that is downloaded or made lives; removing it costs one more download.
@@ -21,9 +21,9 @@ debian_architecture() {
   esac
 }
 
-# The mirror that this machine itself uses for Debian's main archive. apt reads its own configuration
-# (one-line and deb822 sources alike); the main archive is the entry whose suite is the release's
-# codename, which tells it from security, updates, backports and other vendors' archives. Elsewhere
+# The mirror that this machine itself uses for Debian's main archive. apt reads its own
+# configuration (one-line and deb822 sources alike); the main archive is the entry whose suite is the
+# release's codename, which tells it from security, updates, backports and other vendors' archives. Elsewhere
 # than on Debian, UBLK_NBD_DEBIAN_MIRROR names one.
 machine_mirror() {
   local codename mirror
@@ -37,7 +37,7 @@ machine_mirror() {
   mirror=$(apt-get indextargets --no-release-info \
     --format "\$(RELEASE) \$(COMPONENT) \$(REPO_URI)" "Created-By: Packages" 2>/dev/null |
     awk -v suite="$codename" '($1 == suite || $1 == "stable") && $2 == "main" { print $3; exit }')
-  [ -n "$mirror" ] || fail "apt on this machine has no source for Debian ${codename:-(unknown)} main"
+  [ -n "$mirror" ] || fail "apt here has no source for Debian ${codename:-(unknown)} main"
   echo "$mirror"
 }
 
