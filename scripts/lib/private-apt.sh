@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # Owns the private apt state: package lists and downloads that live in the project's cache folder,
-# so that kernels and servers can be fetched, from other suites too, without touching the machine's
-# apt sources, lists or preferences. Sourced by scripts/setup and test/vm/kernel; needs no root. It must
-# not install anything: whoever sources it unpacks what was downloaded into the cache.
+# so that kernels and servers can be fetched, from other suites too, without touching the
+# machine's apt sources, lists or preferences. Sourced by scripts/setup and test/vm/kernel; needs
+# no root. It must not install anything: whoever sources it unpacks what was downloaded into the
+# cache.
 
 # Where everything that is downloaded or made lives; removing it costs one more download.
 unbd_cache=${UBLK_NBD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ublk-nbd}
@@ -22,9 +23,9 @@ debian_architecture() {
 }
 
 # The mirror that this machine itself uses for Debian's main archive. apt reads its own
-# configuration (one-line and deb822 sources alike); the main archive is the entry whose suite is the
-# release's codename, which tells it from security, updates, backports and other vendors' archives. Elsewhere
-# than on Debian, UBLK_NBD_DEBIAN_MIRROR names one.
+# configuration (one-line and deb822 sources alike); the main archive is the entry whose suite is
+# the release's codename, which tells it from security, updates, backports and other vendors'
+# archives. Elsewhere than on Debian, UBLK_NBD_DEBIAN_MIRROR names one.
 machine_mirror() {
   local codename mirror
   if [ -n "${UBLK_NBD_DEBIAN_MIRROR:-}" ]; then
