@@ -23,6 +23,9 @@ namespace {
 constexpr size_t kZeroesBytes = 256 * 1024;
 alignas(4096) std::byte zeroes[kZeroesBytes];
 
+// BLOCK_URING_CMD_DISCARD of linux/blkdev.h, Linux 6.12: _IO(0x12, 0).
+constexpr uint32_t kBlockUringCmdDiscard = 0x12 << 8;
+
 uint64_t user_data_of(uint16_t tag) {
   return make_user_data(UserDataKind::kAdapter, tag);
 }
@@ -61,7 +64,7 @@ void FileAdapter::submit(std::span<const Request> batch) {
     slot.done_bytes = 0;
     ++in_flight_;
     Step step = first_step(request);
-    // A discard is a hint: where no hole can be made there is nothing to do.
+    // A discard is a hint: where the backend takes none there is nothing to do.
     if (step == Step::kIdle)
       finish(slot, 0);
     else
@@ -77,7 +80,8 @@ FileAdapter::Step FileAdapter::first_step(const Request& request) const {
     case Op::kFlush:
       return Step::kSync;
     case Op::kDiscard:
-      return can_punch_hole_ ? Step::kPunchHole : Step::kIdle;
+      if (!can_discard_) return Step::kIdle;
+      return backend_->is_block_device ? Step::kBlockDiscard : Step::kPunchHole;
     case Op::kWriteZeroes:
       if (!request.no_unmap && can_punch_hole_) return Step::kPunchHole;
       return can_zero_range_ ? Step::kZeroRange : Step::kWriteZeroes;
@@ -95,6 +99,9 @@ void FileAdapter::issue(Slot& slot, Step step) {
       break;
     case Step::kPunchHole:
       stage_range(sqe, slot, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+      break;
+    case Step::kBlockDiscard:
+      stage_block_discard(sqe, slot);
       break;
     case Step::kZeroRange:
       stage_range(sqe, slot, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
@@ -138,6 +145,16 @@ void FileAdapter::stage_range(io_uring_sqe* sqe, const Slot& slot, int mode) con
   sqe->flags |= IOSQE_FIXED_FILE;
 }
 
+// A hole punched into a block device would be written with zeroes by many.
+void FileAdapter::stage_block_discard(io_uring_sqe* sqe, const Slot& slot) const {
+  sqe->opcode = IORING_OP_URING_CMD;
+  sqe->flags = IOSQE_FIXED_FILE;
+  sqe->fd = file_slot_;
+  sqe->cmd_op = kBlockUringCmdDiscard;
+  sqe->addr = slot.request.offset_bytes;
+  sqe->addr3 = slot.request.length_bytes;
+}
+
 void FileAdapter::on_cqe(uint64_t payload, int32_t result, uint32_t) {
   UN_ASSERT(payload < slots_.size());
   Slot& slot = slots_[payload];
@@ -151,6 +168,7 @@ void FileAdapter::on_cqe(uint64_t payload, int32_t result, uint32_t) {
       after_bytes(slot, result);
       return;
     case Step::kPunchHole:
+    case Step::kBlockDiscard:
     case Step::kZeroRange:
       after_range(slot, result);
       return;
@@ -199,12 +217,15 @@ void FileAdapter::after_range(Slot& slot, int32_t result) {
     finish(slot, result);
     return;
   }
-  bool punching = slot.step == Step::kPunchHole;
-  if (result == -EOPNOTSUPP) (punching ? can_punch_hole_ : can_zero_range_) = false;
-  if (request.op == Op::kDiscard)
+  bool supported = result == -EINVAL;
+  if (request.op == Op::kDiscard) {
+    can_discard_ = supported;
     finish(slot, 0);
-  else
-    issue(slot, punching && can_zero_range_ ? Step::kZeroRange : Step::kWriteZeroes);
+    return;
+  }
+  bool punching = slot.step == Step::kPunchHole;
+  (punching ? can_punch_hole_ : can_zero_range_) = supported;
+  issue(slot, punching && can_zero_range_ ? Step::kZeroRange : Step::kWriteZeroes);
 }
 
 void FileAdapter::finish(Slot& slot, int32_t result) {

@@ -33,7 +33,15 @@ class FileAdapter final : public Adapter {
 
  private:
   // What the one SQE in flight for a tag does; a request may need several, one after another.
-  enum class Step : uint8_t { kIdle, kTransfer, kPunchHole, kZeroRange, kWriteZeroes, kSync };
+  enum class Step : uint8_t {
+    kIdle,
+    kTransfer,
+    kPunchHole,
+    kBlockDiscard,
+    kZeroRange,
+    kWriteZeroes,
+    kSync,
+  };
   struct Slot {
     Request request{};
     uint64_t done_bytes = 0;
@@ -44,6 +52,7 @@ class FileAdapter final : public Adapter {
   void issue(Slot& slot, Step step);
   void stage_bytes(io_uring_sqe* sqe, const Slot& slot) const;
   void stage_range(io_uring_sqe* sqe, const Slot& slot, int mode) const;
+  void stage_block_discard(io_uring_sqe* sqe, const Slot& slot) const;
   void after_bytes(Slot& slot, int32_t result);
   void after_range(Slot& slot, int32_t result);
   void finish(Slot& slot, int32_t result);
@@ -56,6 +65,7 @@ class FileAdapter final : public Adapter {
   int failure_ = 0;
   int file_slot_ = -1;    // of backend_->fd in the ring's table of registered files
   int direct_slot_ = -1;  // of backend_->direct_fd, or -1
+  bool can_discard_ = true;
   bool can_punch_hole_ = true;
   bool can_zero_range_ = true;
 };

@@ -57,10 +57,14 @@ struct DeviceQueues::Worker {
 
 DeviceQueues::DeviceQueues(QueuesConfig config, std::vector<std::unique_ptr<Adapter>> one_per_queue,
                            QueuesListener& listener)
-    : config_(std::move(config)), listener_(listener), adapters_(std::move(one_per_queue)) {
-  UN_ASSERT(config_.queue_count > 0 && adapters_.size() == config_.queue_count);
+    : config_(std::move(config)), listener_(listener) {
+  UN_ASSERT(config_.queue_count > 0 && one_per_queue.size() == config_.queue_count);
   if (config_.char_device_path.empty())
     config_.char_device_path = "/dev/ublkc" + std::to_string(config_.dev_id);
+  for (unsigned index = 0; index < config_.queue_count; ++index) {
+    workers_.push_back(std::make_unique<Worker>(this, index));
+    workers_.back()->adapter = std::move(one_per_queue[index]);
+  }
 }
 
 DeviceQueues::~DeviceQueues() {
@@ -68,23 +72,20 @@ DeviceQueues::~DeviceQueues() {
 }
 
 int DeviceQueues::start(std::string* error_text) {
-  UN_ASSERT(workers_.empty() && verdict_ == Verdict::kPending);
+  UN_ASSERT(verdict_ == Verdict::kPending);
   int result = open_device(error_text);
-  if (result == 0) {
-    make_workers();
-    result = create_threads(error_text);
-  }
-  Verdict verdict = result == 0 ? Verdict::kServe : Verdict::kUndo;
+  if (result == 0) result = create_threads(error_text);
   {
     LockGuard guard(&lock_);
-    verdict_ = verdict;
-    if (verdict == Verdict::kServe) serving_ = config_.queue_count;
+    verdict_ = result == 0 ? Verdict::kServe : Verdict::kUndo;
+    if (result == 0) serving_ = config_.queue_count;
     ::pthread_cond_broadcast(&changed_);
   }
   if (result != 0) {
     join();
     char_device_.close();
-    adapters_.clear();
+    for (const std::unique_ptr<Worker>& worker : workers_)
+      worker->adapter.reset();
   }
   return result;
 }
@@ -96,22 +97,15 @@ int DeviceQueues::open_device(std::string* error_text) {
   return result;
 }
 
-void DeviceQueues::make_workers() {
-  std::vector<std::vector<unsigned>> cpus = read_affinity(config_.dev_id, config_.queue_count);
-  for (unsigned index = 0; index < config_.queue_count; ++index) {
-    workers_.push_back(std::make_unique<Worker>(this, index));
-    workers_.back()->adapter = std::move(adapters_[index]);
-    workers_.back()->cpus = std::move(cpus[index]);
-  }
-}
-
 // Returns when every thread that could be made has finished its set_up: 0, or the first failure.
 int DeviceQueues::create_threads(std::string* error_text) {
+  std::vector<std::vector<unsigned>> cpus = read_affinity(config_.dev_id, config_.queue_count);
   unsigned created = 0;
   int result = 0;
   for (const std::unique_ptr<Worker>& worker : workers_) {
+    worker->cpus = std::move(cpus[worker->index]);
     *error_text = "cannot make a queue's eventfd";
-    result = worker->queue.open_mailbox();
+    result = worker->queue.mailbox_error();
     if (result != 0) break;
     *error_text = "cannot make a queue's thread";
     result = create_queue_thread(&worker->thread, thread_main, worker.get());

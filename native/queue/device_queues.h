@@ -36,8 +36,7 @@ class DeviceQueues {
   // controller issues START_DEV.
   int start(std::string* error_text);
 
-  // "Fail all now": every request in flight and every later one ends with EIO. Only after a start()
-  // that worked.
+  // "Fail all now": every request in flight and every later one ends with EIO.
   void fail_all();
 
   QueuesStats stats() const;
@@ -48,7 +47,6 @@ class DeviceQueues {
 
   static void* thread_main(void* argument);
   int open_device(std::string* error_text);
-  void make_workers();
   int create_threads(std::string* error_text);
   void report(Worker& worker, int result, std::string text);
   Verdict await_verdict();
@@ -58,8 +56,7 @@ class DeviceQueues {
   QueuesConfig config_;
   QueuesListener& listener_;
   CharDevice char_device_;
-  std::vector<std::unique_ptr<Adapter>> adapters_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<Worker>> workers_;  // from the constructor on the same
 
   // Start and end only; no request takes this lock.
   pthread_mutex_t lock_ = PTHREAD_MUTEX_INITIALIZER;

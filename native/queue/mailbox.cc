@@ -12,12 +12,12 @@
 
 namespace unbd {
 
-int Mailbox::open() {
-  event_ = Fd(::eventfd(0, EFD_CLOEXEC));
-  return event_.valid() ? 0 : -errno;
+Mailbox::Mailbox() : event_(::eventfd(0, EFD_CLOEXEC)) {
+  if (!event_.valid()) error_ = -errno;
 }
 
 void Mailbox::post(Command command) {
+  if (!event_.valid()) return;  // no thread will run
   commands_.fetch_or(command, std::memory_order_release);
   // Adds 1 to a 64-bit count, so it blocks only after 2^64 - 2 posts.
   int result = ::eventfd_write(event_.get(), 1);

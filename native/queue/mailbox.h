@@ -17,7 +17,10 @@ class Mailbox {
  public:
   enum Command : uint32_t { kFailAll = 1U << 0 };
 
-  int open();  // 0 or -errno
+  Mailbox();
+  int error() const { return error_; }  // 0, or -errno when there is no eventfd to wait on
+
+  // Also before the queue's thread runs: it finds the command when it first waits.
   void post(Command command);
 
   // Stages on a zeroed SQE the wait for the next post; the caller sets user_data.
@@ -27,6 +30,7 @@ class Mailbox {
 
  private:
   Fd event_;
+  int error_ = 0;
   uint64_t event_count_ = 0;  // where the ring's read lands
   std::atomic<uint32_t> commands_{0};
 };

@@ -1,6 +1,6 @@
 // Owns: Queue, one hardware queue of a device: its ring, its tags and their buffers, and the loop
 // that carries requests from the driver to the adapter and results back.
-// Runs on: its own thread, all but open_mailbox(), post_fail_all() and add_stats_to().
+// Runs on: its own thread, all but mailbox_error(), post_fail_all() and add_stats_to().
 // Must not: name a protocol, allocate or lock once it serves, or end alone while the process lives
 // on: what cannot be served aborts the process, and the driver gives the requests to its successor.
 #pragma once
@@ -28,7 +28,7 @@ class Queue final : public CompletionSink, public EventSink {
   Queue(const QueuesConfig& config, unsigned index, QueuesListener& listener);
   ~Queue() = default;
 
-  int open_mailbox() { return mailbox_.open(); }
+  int mailbox_error() const { return mailbox_.error(); }
 
   // Makes ring, maps and buffers, starts the adapter and gives every tag to FETCH. Returns 0, or
   // -errno with *error_text set. Then either serve() or, where this or another queue's set_up

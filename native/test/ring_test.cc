@@ -100,7 +100,7 @@ TEST("a post from another thread wakes the ring, and posts before a take are one
   Ring ring;
   CHECK(ring.init({}) == 0);
   Mailbox mailbox;
-  CHECK(mailbox.open() == 0);
+  CHECK(mailbox.error() == 0);
   mailbox.stage_wait(ring.get_sqe());
   pthread_t thread;
   auto post_twice = [](void* box) -> void* {
