@@ -1,0 +1,117 @@
+/**
+ * Owns: the text that the bench prints: the table, the ratios and goals, the backends' counts.
+ * Runs in: the bench's process on the host.
+ * Must not: measure or read files.
+ */
+import type { DeviceName, Workload } from './plan.ts';
+import type { BackendCounts, Cost } from './results.ts';
+
+/** The repetitions of one workload on one device, as one row. */
+export interface Row {
+  readonly workload: Workload;
+  readonly device: DeviceName;
+  readonly costs: readonly Cost[];
+}
+
+function mean(row: Row, pick: (cost: Cost) => number): number {
+  return row.costs.reduce((sum, cost) => sum + pick(cost), 0) / row.costs.length;
+}
+
+/** Between the cheapest and the dearest repetition, as a part of the mean. */
+function spread(row: Row): number {
+  const totals = row.costs.map((cost) => cost.total);
+  return (Math.max(...totals) - Math.min(...totals)) / mean(row, (cost) => cost.total);
+}
+
+const thousands = (count: number): string => `${(count / 1000).toFixed(1)}k`;
+
+function layout(lines: readonly (readonly string[])[]): string {
+  const widths = (lines[0] ?? []).map((_, column) =>
+    Math.max(...lines.map((line) => line[column]?.length ?? 0)),
+  );
+  return lines
+    .map((line) =>
+      line
+        .map((cell, column) => {
+          const width = widths[column] ?? 0;
+          return column < 2 ? cell.padEnd(width) : cell.padStart(width);
+        })
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** Instructions per I/O and IOPS of every workload on every device. */
+export function costTable(rows: readonly Row[]): string {
+  const head = ['workload', 'device', 'instr/IO', 'client', 'nbdkit', 'rest', 'IOPS', 'spread'];
+  const lines = rows.map((row) => {
+    const total = mean(row, (cost) => cost.total);
+    const client = mean(row, (cost) => cost.client);
+    const backend = mean(row, (cost) => cost.backend);
+    const remote = row.device.startsWith('nbd');
+    return [
+      row.workload.name,
+      row.device,
+      thousands(total),
+      thousands(client),
+      remote ? thousands(backend) : '-',
+      thousands(total - client - backend),
+      mean(row, (cost) => cost.iops).toFixed(0),
+      row.costs.length > 1 ? `${(spread(row) * 100).toFixed(1)}%` : '-',
+    ];
+  });
+  return layout([head, ...lines]);
+}
+
+/** Our NBD device against nbd.ko, by workload; empty when one of the two was not measured. */
+export function ratioTable(rows: readonly Row[]): string {
+  const lines: string[][] = [];
+  for (const row of rows) {
+    if (row.device !== 'nbd') continue;
+    const other = rows.find((one) => one.device === 'nbd.ko' && one.workload === row.workload);
+    if (other === undefined) continue;
+    const ratio = (pick: (cost: Cost) => number): number => mean(row, pick) / mean(other, pick);
+    const total = ratio((cost) => cost.total);
+    const { goal } = row.workload;
+    lines.push([
+      row.workload.name,
+      goal === undefined ? '' : total <= goal ? 'met' : 'missed',
+      goal === undefined ? '-' : `<= ${goal.toFixed(2)}`,
+      total.toFixed(2),
+      ratio((cost) => cost.client).toFixed(2),
+      ratio((cost) => cost.backend).toFixed(2),
+      ratio((cost) => cost.iops).toFixed(2),
+    ]);
+  }
+  const head = ['ublk-nbd / nbd.ko', 'goal', '', 'instr/IO', 'client', 'nbdkit', 'IOPS'];
+  return lines.length === 0 ? '' : layout([head, ...lines]);
+}
+
+/** What the two backends were asked to do by the same writes and fsyncs. */
+export function countsTable(kernel: BackendCounts, ours: BackendCounts): string {
+  const line = (name: string, pick: (counts: BackendCounts) => number, judged = true): string[] => {
+    const same = pick(kernel) === pick(ours);
+    return [
+      name,
+      same ? 'equal' : judged ? 'DIFFERENT' : 'differs',
+      String(pick(kernel)),
+      String(pick(ours)),
+    ];
+  };
+  return layout([
+    ['at the backend', '', 'nbd.ko', 'ublk-nbd'],
+    line('bytes written', (counts) => counts.bytesWritten),
+    line('flushes', (counts) => counts.flushes),
+    line('FUA writes', (counts) => counts.fuaWrites),
+    line('write requests', (counts) => counts.writes, false),
+  ]);
+}
+
+export function countsAreEqual(kernel: BackendCounts, ours: BackendCounts): boolean {
+  return (
+    kernel.bytesWritten === ours.bytesWritten &&
+    kernel.flushes === ours.flushes &&
+    kernel.fuaWrites === ours.fuaWrites
+  );
+}
