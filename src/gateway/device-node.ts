@@ -75,8 +75,29 @@ async function prove(id: number): Promise<void> {
   if (status !== 0) throw noNode(blockPath(id), oneLine(stderr) || 'it cannot be opened');
 }
 
+/** Nodes that we made, and with a disk's those of its partitions, which nobody else made either. */
 async function remove(paths: readonly string[]): Promise<void> {
-  for (const path of paths) await rm(path, { force: true });
+  for (const path of paths) {
+    await rm(path, { force: true });
+    const disk = /^\/dev\/(ublkb\d+)$/.exec(path)?.[1];
+    if (disk === undefined) continue;
+    const isPartition = new RegExp(`^${disk}p\\d+$`);
+    for (const name of readdirSync('/dev').filter((one) => isPartition.test(one))) {
+      await rm(`/dev/${name}`, { force: true });
+    }
+  }
+}
+
+/**
+ * The node of a partition, made where nobody else does. Undefined while the kernel does not know the
+ * partition: it may look for partitions after the disk is there.
+ */
+export async function findPartition(id: number, partition: number): Promise<string | undefined> {
+  const name = `ublkb${id}p${partition}`;
+  const number = readNumber(`/sys/block/ublkb${id}/${name}/dev`);
+  if (number === undefined) return undefined;
+  await ensureNode(`/dev/${name}`, 'b', number);
+  return `/dev/${name}`;
 }
 
 async function ensureNode(

@@ -8,6 +8,7 @@ import { existsSync, realpathSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError, oneLine } from '../protocols/errors.ts';
 import { callController } from './client.ts';
+import { findPartition } from './device-node.ts';
 import type { ConnectOptions, DeviceView } from './messages.ts';
 import { type Mount, mountsAt } from './mount-table.ts';
 import { runTool } from './tool.ts';
@@ -92,9 +93,10 @@ async function sourceOf(
   signal: AbortSignal,
 ): Promise<string> {
   if (partition === undefined) return device.path;
-  const path = `${device.path}p${partition}`;
   const deadline = Date.now() + PARTITION_TIMEOUT_MS;
-  while (!existsSync(path)) {
+  for (;;) {
+    const path = await findPartition(device.id, partition);
+    if (path !== undefined) return path;
     if (signal.aborted) throw new GatewayError('UNBD_INTERRUPTED', 'interrupted');
     if (Date.now() >= deadline) {
       throw new GatewayError('UNBD_MOUNT_FAILED', `${device.path} has no partition ${partition}`, {
@@ -103,7 +105,6 @@ async function sourceOf(
     }
     await delay(PARTITION_POLL_MS);
   }
-  return path;
 }
 
 async function mountSource(
