@@ -29,6 +29,9 @@ int TagBuffers::map(unsigned depth, unsigned max_io_bytes, bool* locked) {
     unmap();
     return -error;
   }
+  // A huge page would take 2 MiB, cleared and locked, for a request of 4 KiB; where there are none,
+  // there is nothing to forbid.
+  (void)::madvise(address, length_bytes_, MADV_NOHUGEPAGE);
   *locked = ::mlock2(address, length_bytes_, MLOCK_ONFAULT) == 0;
   return 0;
 }

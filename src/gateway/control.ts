@@ -6,6 +6,7 @@
  * left behind.
  */
 import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { controlError } from './control-error.ts';
 import { type HelperAnswer, runHelper } from './control-helper.ts';
 import type { DeviceParams } from './params.ts';
@@ -76,6 +77,7 @@ export const driverControl: Control = {
   },
   async start(id, serverPid) {
     await command('start', { id, pid: serverPid }, START_TIMEOUT_MS);
+    await leaveOrderToBackend(id);
   },
   async stop(id) {
     await commandOnPresent('stop', { id }, STOP_TIMEOUT_MS);
@@ -121,6 +123,15 @@ export function addValues(request: AddRequest): Readonly<Record<string, string |
           max_write_zeroes_sectors: discard.maxWriteZeroesSectors,
         }),
   };
+}
+
+/**
+ * No I/O scheduler: the kernel gives mq-deadline to a disk of one queue, which costs instructions
+ * on every request and orders them for a head that a remote image does not have. Where /sys is
+ * read-only the kernel's choice stays.
+ */
+async function leaveOrderToBackend(id: number): Promise<void> {
+  await writeFile(`/sys/block/ublkb${id}/queue/scheduler`, 'none').catch(() => undefined);
 }
 
 type Values = Readonly<Record<string, string | number>>;
