@@ -54,6 +54,7 @@ bool read_config(const Napi::Object& spec, QueuesConfig* config) {
   config->max_io_bytes = read_uint32(spec, "maxIoBytes", &ok);
   config->size_bytes = read_uint64(spec, "sizeBytes", &ok);
   config->read_only = read_bool(spec, "readOnly", &ok);
+  config->suppress_partition_scan = read_bool(spec, "noPartitionScan", &ok);
   std::string data_path = read_string(spec, "dataPath", &ok);
   if (ok && (config->queue_count < 1 || config->queue_count > 4096))
     complain(spec.Env(), "queueCount", "1 to 4096", &ok);
