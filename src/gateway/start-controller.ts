@@ -14,14 +14,11 @@ import { isDefaultRunDir, runDir } from './run-dir.ts';
 const SYSTEMD_RUN_TIMEOUT_MS = 4_000;
 
 /**
- * Starts it. `failed` resolves if that went wrong; that it worked the caller finds out by
- * connecting. Two at once are harmless: one ends.
+ * Starts it; that it worked the caller finds out by connecting. Two at once are harmless: one ends.
+ * Resolves when it has ended: with what went wrong, or with undefined when it was one too many or
+ * found nothing to do. The end of a systemd unit does not show here.
  */
-export function startController(): { readonly failed: Promise<GatewayError> } {
-  return { failed: start() };
-}
-
-async function start(): Promise<GatewayError> {
+export async function startController(): Promise<GatewayError | undefined> {
   if (!runsSystemd() || !(await startUnit())) return startDetached();
   return new Promise(() => undefined);
 }
@@ -65,8 +62,7 @@ function startUnit(): Promise<boolean> {
   });
 }
 
-/** Resolves when it ended without being the controller; where another one is, it ends with 0. */
-function startDetached(): Promise<GatewayError> {
+function startDetached(): Promise<GatewayError | undefined> {
   const log = openChildLog();
   const child = spawn(process.execPath, [modulePath('controller-main')], {
     cwd: '/',
@@ -79,7 +75,8 @@ function startDetached(): Promise<GatewayError> {
   return new Promise((resolve) => {
     child.once('error', (cause) => resolve(notStarted(`cannot be started: ${cause.message}`)));
     child.once('exit', (status, signal) => {
-      if (status !== 0) resolve(notStarted(`ended (${signal ?? `status ${status}`})`));
+      const wasWell = status === 0;
+      resolve(wasWell ? undefined : notStarted(`ended (${signal ?? `status ${status}`})`));
     });
   });
 }
