@@ -221,6 +221,12 @@ async function becomeConnected(host: Host, device: Device): Promise<void> {
   if (device.serverProcess === undefined || (await device.serverProcess.waitForExit(0))) {
     throw serverEnded('ended before the device was ready');
   }
+  const { earlyTrouble } = device;
+  if (earlyTrouble !== undefined) {
+    const isViolation = earlyTrouble.kind === 'protocol-violation';
+    const code = isViolation ? 'UNBD_BACKEND_PROTOCOL' : 'UNBD_BACKEND_CLOSED';
+    throw new GatewayError(code, earlyTrouble.text, { hint: 'see the log of the backend' });
+  }
   device.setState('CONNECTED');
   device.update({ phase: 'live', connectedAtMs: host.nowMs() });
 }

@@ -22,6 +22,7 @@ export class Device {
   #state: DeviceState;
   #peer: Peer | undefined;
   #serverProcess: ServerProcess | undefined;
+  #earlyTrouble: QueuesEvent | undefined;
   #onPeer: () => void = () => undefined;
   #tail: Promise<unknown> = Promise.resolve();
 
@@ -92,11 +93,16 @@ export class Device {
     this.#record = record;
   }
 
+  /** What went wrong with the backend before the device was CONNECTED. */
+  get earlyTrouble(): QueuesEvent | undefined {
+    return this.#earlyTrouble;
+  }
+
   told(event: QueuesEvent): void {
+    if (event.kind !== 'backend-lost' && event.kind !== 'protocol-violation') return;
+    if (this.#state === 'CONNECTING') this.#earlyTrouble ??= event;
     if (this.#state !== 'CONNECTED' && this.#state !== 'FAILING') return;
-    if (event.kind === 'backend-lost' || event.kind === 'protocol-violation') {
-      this.setState('FAILING', event.text === '' ? event.kind : event.text);
-    }
+    this.setState('FAILING', event.text === '' ? event.kind : event.text);
   }
 
   async view(verbose: boolean): Promise<DeviceView> {

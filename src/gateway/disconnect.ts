@@ -4,12 +4,16 @@
  * Runs in: the controller and `connect --foreground`.
  * Must not: stop a disk that is in use without force, or wait without a bound.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { releaseDevice } from './claim.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
 import type { Host } from './host.ts';
 
+/** udev probes a disk after its last writer has closed it: such an opener is gone in a moment. */
+const OPENER_PATIENCE_MS = 1_500;
+const OPENER_POLL_MS = 50;
 const STOPPED_TIMEOUT_MS = 10_000;
 const SHUTDOWN_TIMEOUT_MS = 2_000;
 const KILL_TIMEOUT_MS = 5_000;
@@ -26,6 +30,7 @@ export async function disconnectDevice(host: Host, device: Device, force: boolea
     device.update({ phase: 'stopping' });
     const unblock = force ? failAllAfter(device, FORCED_FLUSH_MS) : undefined;
     try {
+      if (!force) await refuseWhileOpen(host, device.id);
       await host.control.disconnect(device.id, force);
     } catch (error) {
       if (device.serverProcess !== undefined && !(await device.serverProcess.waitForExit(0))) {
@@ -41,6 +46,17 @@ export async function disconnectDevice(host: Host, device: Device, force: boolea
   }
   await cleanUp(host, device, force ? 'leave-to-holders' : 'wait');
   host.log('info', device.id, 'disconnected');
+}
+
+/**
+ * Before UBLK_F_SAFE_STOP_DEV the driver refuses nobody, and O_EXCL finds only mounts and the like,
+ * so who merely has the disk open is looked for here. Throws UNBD_DEVICE_BUSY.
+ */
+async function refuseWhileOpen(host: Host, id: number): Promise<void> {
+  for (let waitedMs = 0; host.nodes.describeHolders(id) !== ''; waitedMs += OPENER_POLL_MS) {
+    if (waitedMs >= OPENER_PATIENCE_MS) throw new GatewayError('UNBD_DEVICE_BUSY', 'in use');
+    await delay(OPENER_POLL_MS);
+  }
 }
 
 /** STOP waits for what is in flight; with a backend that hangs, that ends only when we fail it. */

@@ -1,8 +1,8 @@
 /**
  * Owns: naming who holds a disk: mount points, swap, devices stacked on it, processes that have it
  * open.
- * Runs in: the controller and `connect --foreground`, when a disconnect was refused.
- * Must not: open the disk, or take long: what it finds within its bounds is enough for a message.
+ * Runs in: the controller and `connect --foreground`, before a disconnect and when one was refused.
+ * Must not: open the disk, or take long: it looks at a bounded number of processes.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { readMounts } from './mount-table.ts';
