@@ -15,7 +15,7 @@ claim(
     const words = ['--filter=blocksize-policy', 'memory', String(sizeBytes)];
     const limits = ['blocksize-preferred=65536', 'blocksize-maximum=32M'];
     const backend = await startNbdkit(scope, [...words, ...limits]);
-    const device = await connect(scope, backend.target);
+    const device = await connect(scope, backend.target, '--queues', '1');
     const queue = (name: string): number => sysfsNumber(device.node, `queue/${name}`);
     assert.equal(await blockdevNumber('--getsize64', device.path), sizeBytes);
     assert.equal(Number((await listed(device.path)).sizeBytes), sizeBytes);
