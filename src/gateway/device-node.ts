@@ -89,8 +89,8 @@ async function remove(paths: readonly string[]): Promise<void> {
 }
 
 /**
- * The node of a partition, made where nobody else does. Undefined while the kernel does not know the
- * partition: it may look for partitions after the disk is there.
+ * The node of a partition, made where nobody else does. Undefined while the kernel does not know
+ * the partition: it may look for partitions after the disk is there.
  */
 export async function findPartition(id: number, partition: number): Promise<string | undefined> {
   const name = `ublkb${id}p${partition}`;
