@@ -7,6 +7,7 @@ import t from 'tap';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { type DevicePlan, planDevice, wantedQueues } from '../../src/gateway/params.ts';
 import type { BackendInfo } from '../../src/protocols/adapter.ts';
+import { backend as smallBackend } from '../support/fake-host.ts';
 
 /** linux/ublk_cmd.h */
 const UBLK_ATTR_READ_ONLY = 1;
@@ -20,20 +21,7 @@ const ALL_FEATURES = 0xfffffn;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-const backend: BackendInfo = {
-  sizeBytes: 1n << 30n,
-  readOnly: false,
-  canFlush: true,
-  canFua: true,
-  canTrim: true,
-  canWriteZeroes: true,
-  canFastZero: false,
-  canMultiConn: true,
-  rotational: false,
-  minimumBlockBytes: 1,
-  preferredBlockBytes: 4096,
-  maximumBlockBytes: 0xffffffff,
-};
+const backend: BackendInfo = { ...smallBackend, sizeBytes: 1n << 30n };
 
 const options: ConnectOptions = {
   target: {
