@@ -2,8 +2,6 @@
 // its loss, its goodbye.
 // Runs on the queue's thread.
 // Must not: complete a request whose buffer a receive may still write to.
-#include <sys/socket.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -76,7 +74,7 @@ void NbdAdapter::send() {
     lose_by_errno(-result);
   } else if (phase_ == Phase::kGoodbye) {
     // A backend that does not act on DISC sees the end of the stream.
-    ::shutdown(config_.transport->fd(), SHUT_WR);
+    config_.transport->finish_sending();
   }
 }
 
@@ -139,7 +137,7 @@ void NbdAdapter::fail_all(int error) {
 void NbdAdapter::end_connection(int error) {
   UN_ASSERT(error_ == 0);
   error_ = error;
-  config_.transport->shutdown();
+  config_.transport->reset();
   sender_.discard();
   fail_in_flight();
 }

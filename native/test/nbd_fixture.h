@@ -64,10 +64,12 @@ class ObservedTransport final : public unbd::Transport {
   }
   ssize_t try_recv(const iovec* iov, int count) override { return inner_.try_recv(iov, count); }
   void shutdown() override { inner_.shutdown(); }
+  void reset() override { inner_.reset(); }
   void close_gracefully_from_now_on() override {
     log_->closes_gracefully = true;
     inner_.close_gracefully_from_now_on();
   }
+  void finish_sending() override { inner_.finish_sending(); }
   int fd() const override { return inner_.fd(); }
 
  private:

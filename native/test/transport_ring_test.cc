@@ -1,6 +1,7 @@
 // Owns: the claims about FdTransport on a ring: what a queue's thread relies on.
 // Runs on the test's thread.
 // Must not: wait without a limit.
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -20,11 +21,28 @@ namespace {
 constexpr int kPatienceMs = 10'000;
 constexpr int kNothing = INT32_MIN;
 
+void make_tcp_pair(int* pair) {
+  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  sockaddr* const name = reinterpret_cast<sockaddr*>(&address);
+  pair[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (::bind(listener.get(), name, length) != 0 || ::listen(listener.get(), 1) != 0 ||
+      ::getsockname(listener.get(), name, &length) != 0 || ::connect(pair[0], name, length) != 0)
+    std::abort();
+  pair[1] = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
 struct Pair {
-  Pair() {
+  explicit Pair(bool tcp = false) {
     int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+    if (tcp) {
+      make_tcp_pair(pair);
+    } else if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
       std::abort();
+    }
     transport = std::make_unique<FdTransport>(Fd(pair[0]));
     backend = Fd(pair[1]);
     if (ring.init({}) != 0) std::abort();
@@ -35,7 +53,9 @@ struct Pair {
     int32_t taken = kNothing;
     ring.submit_and_wait(timeout_ms);
     ring.reap([&](uint64_t user_data, int32_t result, uint32_t) {
-      if (user_data == 1) taken = result;
+      if (user_data != 1) return;
+      taken = result;
+      ++ended;
     });
     return taken;
   }
@@ -47,6 +67,7 @@ struct Pair {
   }
 
   Ring ring;
+  int ended = 0;  // CQEs so far
   std::unique_ptr<FdTransport> transport;
   Fd backend;
 };
@@ -133,6 +154,46 @@ TEST("a wait for room ends with a shutdown of ours") {
   pair.transport->shutdown();
   CHECK(pair.next_result(kPatienceMs) >= 0);
   CHECK(pair.transport->try_send(&iov, 1) == -ECANCELED);
+}
+
+TEST("a reset drops what has not left, and ends the receive and the wait for room") {
+  for (const bool tcp : {false, true}) {
+    Pair pair(tcp);
+    char byte = 0;
+    iovec to{&byte, 1};
+    msghdr message{};
+    message.msg_iov = &to;
+    message.msg_iovlen = 1;
+    std::array<char, 65536> block{};
+    const iovec iov{block.data(), block.size()};
+    size_t accepted = 0;
+    for (ssize_t sent = 0; sent >= 0; sent = pair.transport->try_send(&iov, 1))
+      accepted += static_cast<size_t>(sent);
+    pair.stage_recv(&message);
+    io_uring_sqe* sqe = pair.ring.get_sqe();
+    pair.transport->submit_send_ready(sqe);
+    sqe->user_data = 1;
+    CHECK(pair.next_result(0) == kNothing);
+    pair.transport->reset();
+    while (pair.ended < 2)
+      CHECK(pair.next_result(kPatienceMs) != kNothing);
+    CHECK(pair.transport->try_send(&iov, 1) == -ECANCELED);
+    size_t arrived = 0;
+    ssize_t got = 0;
+    while ((got = ::recv(pair.backend.get(), block.data(), block.size(), 0)) > 0)
+      arrived += static_cast<size_t>(got);
+    CHECK(tcp ? got < 0 && errno == ECONNRESET && arrived < accepted : got == 0);
+  }
+}
+
+TEST("after the end of sending the backend sees the end, and can still answer") {
+  Pair pair;
+  char byte = 0;
+  const iovec iov{&byte, 1};
+  pair.transport->finish_sending();
+  CHECK(::recv(pair.backend.get(), &byte, 1, 0) == 0);
+  CHECK(::send(pair.backend.get(), "x", 1, 0) == 1);
+  CHECK(pair.transport->try_recv(&iov, 1) == 1 && byte == 'x');
 }
 
 TEST("a send to a backend that is gone is an error, not a signal") {

@@ -75,9 +75,21 @@ void FdTransport::shutdown() {
   ::shutdown(fd(), SHUT_RDWR);
 }
 
+void FdTransport::reset() {
+  shut_down_.store(true, std::memory_order_release);
+  // Dissolves a TCP connection on the spot; other sockets refuse it, and are only shut down.
+  const sockaddr nobody{.sa_family = AF_UNSPEC, .sa_data = {}};
+  ::connect(fd(), &nobody, sizeof(nobody));
+  ::shutdown(fd(), SHUT_RDWR);
+}
+
 void FdTransport::close_gracefully_from_now_on() {
   const linger off{.l_onoff = 0, .l_linger = 0};
   ::setsockopt(fd(), SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+}
+
+void FdTransport::finish_sending() {
+  ::shutdown(fd(), SHUT_WR);
 }
 
 }  // namespace unbd

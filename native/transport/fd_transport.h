@@ -21,7 +21,9 @@ class FdTransport final : public Transport {
   ssize_t finish_recv(int32_t cqe_result, msghdr* message) override;
   ssize_t try_recv(const iovec* iov, int count) override;
   void shutdown() override;
+  void reset() override;
   void close_gracefully_from_now_on() override;
+  void finish_sending() override;
   int fd() const override { return socket_.get(); }
 
   // True after shutdown(): what ends from then on was ended by us. Any thread.

@@ -40,9 +40,16 @@ class Transport {
   // Wakes whoever waits in the kernel on this stream and makes later I/O fail; thread-safe.
   virtual void shutdown() = 0;
 
+  // shutdown(), and what was sent and has not left yet is dropped where the socket's kind can do
+  // that (TCP: a reset leaves at once, not only when the last SQE lets go of the socket).
+  virtual void reset() = 0;
+
   // Turns off the reset on close (SO_LINGER {1,0}, set from the socket's creation on), so that what
   // was sent last, NBD_CMD_DISC, arrives. Only for a clean goodbye.
   virtual void close_gracefully_from_now_on() = 0;
+
+  // Nothing will be sent any more: the backend sees the end of the stream behind what was sent.
+  virtual void finish_sending() = 0;
 
   virtual int fd() const = 0;  // for poll(2) in the handshake and for diagnostics
 };
