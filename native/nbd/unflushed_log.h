@@ -69,7 +69,7 @@ class UnflushedLog {
                     std::shared_ptr<UnflushedLog>* out, std::string* error_text);
   // The log of a predecessor, with all that it holds. -EBUSY: another process still uses it;
   // -EINVAL: it is damaged, foreign, or made for another number of queues or bytes; -EPERM: it does
-  // not belong to us alone. Nothing of a file that is refused is changed.
+  // not belong to us alone. The content of a file that is refused is not changed.
   static int open(const std::string& path, unsigned queues, uint64_t bytes_per_queue,
                   std::shared_ptr<UnflushedLog>* out, std::string* error_text);
 
@@ -195,7 +195,6 @@ class UnflushedLog {
 
   UnflushedLog(std::string path, Fd file, unsigned queues, uint64_t bytes_per_queue);
 
-  static int check_arguments(unsigned queues, uint64_t bytes_per_queue, std::string* error_text);
   static uint64_t header_bytes(unsigned queues);
   static uint32_t check_of(const EntryHead& head);
   static uint64_t units_of(uint64_t payload_bytes) {
@@ -205,23 +204,30 @@ class UnflushedLog {
     return head.kind == static_cast<uint32_t>(LogKind::kWrite) ? head.length_bytes : 0;
   }
 
-  int lock();
-  int allocate(uint64_t file_offset, uint64_t bytes);
-  int map();
+  // In unflushed_log_file.cc; those with a text say in it why they refuse.
+  int lock(std::string* error_text) const;
   int make(std::string* error_text);
   int adopt(std::string* error_text);
   int check_file(std::string* error_text) const;
   int check_header(std::string* error_text) const;
   int adopt_part(unsigned queue, std::string* error_text);
-  int check_entries(unsigned queue, std::string* error_text);
+  int check_entry(const Part& part, const EntryHead& head, uint32_t units_left,
+                  std::string* error_text) const;
+  int allocate(uint64_t file_offset, uint64_t bytes) const;
+  int allocate_ring(unsigned queue, uint64_t bytes);
+  int map();
+  bool grow(Part& part, unsigned queue, uint64_t end_bytes);
 
-  uint64_t ring_offset(unsigned queue) const;
+  uint64_t file_bytes() const { return ring_offset(queues()); }
+  uint64_t ring_offset(unsigned queue) const {
+    return header_bytes(queues()) + queue * bytes_per_queue_;
+  }
   uint32_t ring_units() const { return static_cast<uint32_t>(bytes_per_queue_ / kUnitBytes); }
   EntryHead head_at(const Part& part, uint32_t unit) const;
+  Window window_of(unsigned queue) const;
   void publish(Part& part, Window window);
   void drop_flushed(Part& part);
-  void forget(Part& part, const EntryHead& head);
-  bool grow(Part& part, unsigned queue, uint64_t end_bytes);
+  static void count(Part& part, int64_t entries, int64_t payload_bytes);
 
   std::string path_;
   Fd file_;
@@ -245,6 +251,10 @@ class LogReader {
     uint32_t units_left;
     uint64_t sequence;
   };
+  static bool is_later(const Cursor& first, const Cursor& second) {
+    return first.sequence > second.sequence;
+  }
+  void step(Cursor* cursor, const UnflushedLog::EntryHead& head) const;
   // Moves to the first entry at or after the cursor that is not flushed; false: there is none.
   bool settle(Cursor* cursor) const;
 
