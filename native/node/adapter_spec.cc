@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "local/error_adapter.h"
 #include "local/file_adapter.h"
 #include "local/memory_adapter.h"
 #include "local/null_adapter.h"
@@ -18,10 +19,12 @@ namespace {
 
 using Adapters = std::vector<std::unique_ptr<Adapter>>;
 
-Adapters make_null(const QueuesConfig& config) {
+// An adapter that needs nothing, for each queue.
+template <typename Plain>
+Adapters make_each(const QueuesConfig& config) {
   Adapters adapters;
   for (unsigned queue = 0; queue < config.queue_count; ++queue)
-    adapters.push_back(std::make_unique<NullAdapter>());
+    adapters.push_back(std::make_unique<Plain>());
   return adapters;
 }
 
@@ -97,11 +100,12 @@ Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config) {
   bool ok = true;
   std::string kind = read_string(spec, "kind", &ok);
   if (!ok) return {};
-  if (kind == "null") return make_null(config);
+  if (kind == "null") return make_each<NullAdapter>(config);
+  if (kind == "error") return make_each<ErrorAdapter>(config);
   if (kind == "memory") return make_memory(spec.Env(), config);
   if (kind == "file") return make_file(spec, config);
   if (kind == "nbd") return make_nbd(spec, config);
-  complain(spec.Env(), "kind", "null, memory, file or nbd", &ok);
+  complain(spec.Env(), "kind", "null, error, memory, file or nbd", &ok);
   return {};
 }
 
