@@ -1,7 +1,10 @@
 // Owns: the implementation of the control commands (see control_commands.h). Runs in the helper
 // process.
-// Must not: put a deadline on a command; the caller has one.
+// Must not: put a deadline on a command (patience is for the driver's EBUSY only); the caller has
+// one.
 #include "helper/control_commands.h"
+
+#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +12,7 @@
 #include <iterator>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/errno_name.h"
 #include "helper/answer.h"
 #include "helper/arguments.h"
@@ -23,6 +27,8 @@ constexpr uint64_t kMaxDevId = (1 << 20) - 1;
 constexpr uint64_t kMaxPid = INT32_MAX;
 constexpr uint64_t kDefaultFlushTimeoutMs = 5000;
 constexpr uint64_t kMaxFlushTimeoutMs = 600'000;
+constexpr uint64_t kMaxReleasePatienceMs = 600'000;
+constexpr long kBusyPauseNs = 10'000'000;
 
 void add_features(uint64_t flags, std::string_view key, JsonObject* fields) {
   std::vector<std::string_view> names;
@@ -191,10 +197,22 @@ void update_size(Control& control, Arguments& arguments, Answer* answer) {
   if (arguments.error().empty()) answer->check(control.update_size(id, sectors), "UPDATE_SIZE");
 }
 
+// The dead process's char device is released after its end; until then the driver is busy.
+int start_user_recovery_with_patience(Control& control, uint32_t id, uint64_t patience_ms) {
+  uint64_t give_up_ms = monotonic_ms() + patience_ms;
+  for (;;) {
+    int result = control.start_user_recovery(id);
+    if (result != -EBUSY || monotonic_ms() >= give_up_ms) return result;
+    timespec pause{.tv_sec = 0, .tv_nsec = kBusyPauseNs};
+    ::nanosleep(&pause, nullptr);
+  }
+}
+
 void recover_start(Control& control, Arguments& arguments, Answer* answer) {
   uint32_t id = id_of(arguments);
-  if (arguments.error().empty())
-    answer->check(control.start_user_recovery(id), "START_USER_RECOVERY");
+  uint64_t patience_ms = arguments.number("patience_ms", kMaxReleasePatienceMs, 0);
+  if (!arguments.error().empty()) return;
+  answer->check(start_user_recovery_with_patience(control, id, patience_ms), "START_USER_RECOVERY");
 }
 
 void recover_end(Control& control, Arguments& arguments, Answer* answer) {

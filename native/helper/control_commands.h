@@ -17,7 +17,8 @@
 //   info          id                                  state, pid, flags, names, PARAMETERs, numbers
 //   affinity      id queue                            cpus
 //   update_size   id dev_sectors
-//   recover_start id
+//   recover_start id patience_ms?                     waits, so long, until the driver has let go
+//                                                     of the dead process
 //   recover_end   id pid                              waits until every tag is fetched
 //   quiesce       id timeout_ms
 //
