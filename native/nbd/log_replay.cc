@@ -150,21 +150,21 @@ Replay::Step Replay::receive() {
   return replies_.outstanding() < before ? Step::kProgress : Step::kNothingToDo;
 }
 
-// Until there is something to receive or room to send.
+// Until there is something to receive or room to send. The deadline comes first: what is received
+// may be no progress.
 bool Replay::wait() {
   for (;;) {
     const uint64_t now_ms = monotonic_ms();
+    if (now_ms >= deadline_ms_) {
+      over(Outcome::kTimedOut, -ETIMEDOUT, "the backend stopped answering");
+      return false;
+    }
     const short events = static_cast<short>(POLLIN | (unsent_.empty() ? 0 : POLLOUT));
     pollfd entry{.fd = transport_.fd(), .events = events, .revents = 0};
-    const int left_ms = now_ms < deadline_ms_ ? static_cast<int>(deadline_ms_ - now_ms) : 0;
-    const int ready = ::poll(&entry, 1, left_ms);
+    const int ready = ::poll(&entry, 1, static_cast<int>(deadline_ms_ - now_ms));
     if (ready > 0) return true;
     if (ready < 0 && errno != EINTR) {
       lost(-errno);
-      return false;
-    }
-    if (ready == 0 && left_ms == 0) {
-      over(Outcome::kTimedOut, -ETIMEDOUT, "the backend stopped answering");
       return false;
     }
   }
