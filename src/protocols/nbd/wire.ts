@@ -2,8 +2,8 @@
  * Owns: the constants of the NBD handshake, named as in doc/proto.md of the NBD project, and our
  * limits on it.
  * Runs in: any process; constants only.
- * Must not: hold anything of the transmission phase but the request that ends it (native/nbd/wire.h
- * has the rest).
+ * Must not: hold more of the transmission phase than a READ and the request that ends it need
+ * (native/nbd/wire.h has the rest).
  */
 
 /** `NBDMAGIC`: first word of every backend. */
@@ -57,7 +57,17 @@ export const FLAG_SEND_FAST_ZERO = 1 << 11;
 
 export const REQUEST_MAGIC = 0x25609513;
 export const REQUEST_BYTES = 28;
+export const CMD_READ = 0;
 export const CMD_DISC = 2;
+export const SIMPLE_REPLY_MAGIC = 0x67446698;
+export const SIMPLE_REPLY_BYTES = 16;
+export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+/** Head of a structured reply's chunk. */
+export const CHUNK_BYTES = 20;
+export const FLAG_REPLY_DONE = 1 << 0;
+export const REPLY_TYPE_NONE = 0;
+export const REPLY_TYPE_OFFSET_DATA = 1;
+export const REPLY_TYPE_OFFSET_HOLE = 2;
 
 /** Payload size without a limit (NBD_INFO_BLOCK_SIZE). */
 export const UNLIMITED_PAYLOAD = 0xffffffff;
