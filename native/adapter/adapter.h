@@ -1,11 +1,12 @@
-// Owns: the one noun between the kernel's queue and a backend: Adapter, with Request and
-// CompletionSink. Runs on: every member of Adapter is called on the queue's thread, which made the
-// ring that it is given. Must not: know the kernel driver or a protocol; an adapter never includes
-// queue/ or ublk/.
+// Owns: the one noun between the kernel's queue and a backend: Adapter, with Request,
+// CompletionSink and BackendConnection. Runs on: every member of Adapter is called on the queue's
+// thread, which made the ring that it is given. Must not: know the kernel driver or a protocol; an
+// adapter never includes queue/ or ublk/.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
@@ -44,11 +45,19 @@ class CompletionSink {
 class EventSink {
  public:
   // kind is one of: "backend-lost" (text: the cause, for people), "protocol-violation" (text: whose
-  // fault and what), "warning". The texts are sanitised: no control characters, at most 512 bytes.
+  // fault and what), "hold-expired", "resumed" (text: how many requests were sent again),
+  // "warning". The texts are sanitised: no control characters, at most 512 bytes.
   virtual void post(std::string_view kind, std::string_view text) = 0;
 
  protected:
   ~EventSink() = default;
+};
+
+// A connection that takes a lost one's place: made on the control plane's side, handed to
+// Adapter::resume() by the queue, and known in its kind to the adapter alone.
+class BackendConnection {
+ public:
+  virtual ~BackendConnection() = default;
 };
 
 class Adapter {
@@ -72,6 +81,15 @@ class Adapter {
   // "Fail all now": completes every request in flight, and every later one, with -error. error is
   // positive.
   virtual void fail_all(int error) = 0;
+
+  // Cuts the connection to the backend: requests wait from now on, as the adapter's own policy
+  // says. Nothing that the backend has said is taken after it. Adapters without a connection have
+  // nothing to do.
+  virtual void hold() {}
+
+  // Ends the hold: requests go to connection, those that were in flight first. Without effect after
+  // fail_all() and stop().
+  virtual void resume(std::unique_ptr<BackendConnection> connection) {}
 
   // No request is in flight and none will come. Says goodbye to the backend (FLUSH, DISC) without
   // blocking; when stopped() turns true no SQE of this adapter is in flight and it may be

@@ -1,90 +1,104 @@
-// Owns: NbdAdapter, the wire adapter: it turns a queue's requests into NBD requests on one
-// connection that is past its handshake, and their replies into completions.
-// Runs on: the queue's thread.
-// Must not: negotiate, reconnect, block, allocate after start(), or trust a byte that the backend
-// sent.
+// Owns: NbdAdapter, the wire adapter: one queue's life across the connections to its backend. It
+// gives the queue's requests to the connection of the moment, keeps those that have to wait, and
+// completes each of them once.
+// Runs on: the queue's thread, all but the constructor.
+// Must not: negotiate, make connections, block, allocate after start(), or trust a byte that the
+// backend sent.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "adapter/adapter.h"
-#include "nbd/receiver.h"
+#include "nbd/connection.h"
+#include "nbd/device.h"
 #include "nbd/request_table.h"
-#include "nbd/sender.h"
-#include "transport/transport.h"
+#include "nbd/ring_timer.h"
+#include "nbd/waiting_list.h"
 
 namespace unbd {
 
-// What the handshake agreed on.
-struct NbdConfig {
-  static constexpr uint32_t kNoMaximum = 0xffffffff;
+class UnflushedLog;
 
-  std::unique_ptr<Transport> transport;  // connected; not a byte past the handshake was read
-  bool structured_replies = false;
-  bool read_only = false;
-  bool can_flush = false;
-  bool can_fua = false;
-  bool can_trim = false;
-  bool can_write_zeroes = false;
-  uint32_t maximum_block_bytes = kNoMaximum;     // of a READ's or WRITE's payload
-  uint32_t minimum_block_bytes = 1;              // a power of two
-  uint32_t maximum_request_bytes = 1024 * 1024;  // the longest kRead or kWrite of the queue
-  unsigned depth = 0;                            // tags are below it
-  uint16_t epoch = 0;                            // of the connection; part of every cookie
-};
-
-class NbdAdapter final : public Adapter, private nbd::ReplySink {
+class NbdAdapter final : public Adapter, private nbd::ConnectionOwner {
  public:
-  explicit NbdAdapter(NbdConfig config);
+  // queue: its number in the device. Without a connection (null) the adapter begins with a hold.
+  NbdAdapter(std::shared_ptr<NbdDevice> device, unsigned queue,
+             std::unique_ptr<nbd::Connection> connection);
 
   int start(Ring& ring, CompletionSink& sink, EventSink& events) override;
   void submit(std::span<const Request> batch) override;
   void on_cqe(uint64_t payload, int32_t result, uint32_t flags) override;
   void end_turn() override;
   void fail_all(int error) override;
+  // connection is an nbd::Connection for the same device.
+  void hold() override;
+  void resume(std::unique_ptr<BackendConnection> connection) override;
   void stop() override;
   bool stopped() const override;
 
  private:
-  // kServing until stop(); then one FLUSH where writes need it, then DISC and the backend's end of
+  using State = NbdDevice::State;
+  // kNo until stop(); then one FLUSH where writes need it, then DISC and the backend's end of
   // stream.
-  enum class Phase : uint8_t { kServing, kLastFlush, kGoodbye };
+  enum class Ending : uint8_t { kNo, kLastFlush, kGoodbye };
 
+  // ---- Requests and replies (adapter.cc).
+  void dispatch(nbd::Pending& pending);
+  bool admit(nbd::Pending& pending);
+  void dispatch_waiting();
+  void finish_unsent(const nbd::Pending& pending, int error);
   void part_done(nbd::Part& part, int error) override;
+  bool change_done(nbd::RequestState& state);
+  void settle_reservation(const nbd::RequestState& state);
+  void stage_flush(nbd::RequestState& state);
+  void stage_own_flush();
+  void own_flush_done(int error);
   void warn(std::string_view text) override;
 
-  int refusal(const Request& request) const;
-  void stage_request(nbd::RequestState& state);
-  void stage_part(nbd::Part& part, uint16_t flags);
-  void stage_flush(nbd::RequestState& state);
-  void request_done(nbd::RequestState& state);
-  void account(const nbd::RequestState& state);
+  // ---- States (adapter_life.cc).
+  void enter(State next);
+  void lost(std::string_view kind, std::string_view reason) override;
+  void cut();
+  void take_back_requests();
+  void begin_hold(int64_t delay_ms);
+  void hold_expired();
+  void begin_failing(State state, int error);
+  void fail_waiting(int error);
+  void advance();
+  uint64_t resend();
+  void watch_ages();
+  void check_ages();
+  bool needs_last_flush() const;
+  void advance_end();
 
-  void send();
-  void arm_receive();
-  void received(int32_t result);
-  void say_goodbye();
+  const std::shared_ptr<NbdDevice> device_;
+  UnflushedLog* const log_;  // the device's, or null
+  const unsigned queue_;
+  const unsigned depth_;
+  const bool durable_writes_;
+  const uint32_t tick_ms_;  // of the clock by which requests age; 0: they may wait for ever
 
-  void lose(std::string_view kind, std::string_view reason);
-  void lose_by_errno(int error);
-  void end_connection(int error);
-  void fail_in_flight();
-
-  NbdConfig config_;
-  nbd::RequestTable table_;
-  nbd::Sender sender_;
-  nbd::Receiver receiver_;
+  std::unique_ptr<nbd::Connection> connection_;  // also one that is over, until it is idle
+  std::unique_ptr<nbd::Connection> next_;        // its successor, until then
+  nbd::WaitingList waiting_;  // for a connection or, while there is one, for room in the log
   Ring* ring_ = nullptr;
   CompletionSink* sink_ = nullptr;
   EventSink* events_ = nullptr;
+  nbd::RingTimer hold_timer_;
+  nbd::RingTimer age_timer_;
 
-  Phase phase_ = Phase::kServing;
-  int error_ = 0;  // positive: the connection is over, and what every request ends with
-  bool receive_in_flight_ = false;
-  bool send_ready_in_flight_ = false;
+  State state_ = State::kHolding;
+  Ending ending_ = Ending::kNo;
+  int error_ = 0;  // positive: what every request ends with in kFailing and kFatal
+  uint64_t next_order_ = 0;
+  uint32_t tick_ = 0;
+  bool own_flush_in_flight_ = false;
+  bool log_is_full_ = false;
   unsigned warnings_ = 0;
-  // Writes whose durability a FLUSH must bring: how many were answered, and how many of these a
+  uint16_t own_generation_ = 0;
+  uint64_t seen_doubts_ = 0;
+  // Changes whose durability a FLUSH must bring: how many were answered, and how many of these a
   // FLUSH covers.
   uint64_t volatile_writes_ = 0;
   uint64_t flushed_writes_ = 0;

@@ -1,112 +1,199 @@
-// Owns: the half of NbdAdapter (see nbd/adapter.h) that is the connection: its place on the ring,
-// its loss, its goodbye.
+// Owns: the implementation of Connection (see nbd/connection.h).
 // Runs on the queue's thread.
-// Must not: complete a request whose buffer a receive may still write to.
+// Must not: complete a request; replies go to the owner, part by part.
+#include "nbd/connection.h"
+
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "base/assert.h"
-#include "nbd/adapter.h"
 #include "ring/ring.h"
 #include "ring/user_data.h"
 
-namespace unbd {
+namespace unbd::nbd {
 
 namespace {
 
-// Payloads of this adapter's user_data.
-constexpr uint64_t kReceive = 1;
-constexpr uint64_t kSendReady = 2;
+uint32_t align_down(uint32_t value, uint32_t alignment) {
+  return std::max(value / alignment * alignment, alignment);
+}
 
-// The first few say what is wrong with a backend; a flood of them helps nobody.
-constexpr unsigned kWarningsMax = 4;
+// The most bytes in one part of a request with a payload, and of one without.
+uint32_t payload_max(const NbdAgreement& agreement) {
+  return align_down(agreement.maximum_block_bytes, std::max(agreement.minimum_block_bytes, 1U));
+}
+uint32_t range_max(const NbdAgreement& agreement) {
+  return align_down(UINT32_MAX, std::max(agreement.minimum_block_bytes, 1U));
+}
+
+// The kernel's requests without a payload are shorter than 4 GiB and thus two parts at most.
+unsigned parts_max(const NbdAgreement& agreement, uint32_t maximum_request_bytes) {
+  const uint32_t part = payload_max(agreement);
+  const uint64_t parts = (uint64_t{maximum_request_bytes} + part - 1) / part;
+  return static_cast<unsigned>(std::max<uint64_t>(parts, 2));
+}
+
+bool has_payload(Op op) {
+  return op == Op::kRead || op == Op::kWrite;
+}
+
+Command command_of(Op op) {
+  switch (op) {
+    case Op::kRead:
+      return Command::kRead;
+    case Op::kWrite:
+      return Command::kWrite;
+    case Op::kFlush:
+      return Command::kFlush;
+    case Op::kDiscard:
+      return Command::kTrim;
+    case Op::kWriteZeroes:
+      return Command::kWriteZeroes;
+  }
+  __builtin_unreachable();
+}
 
 }  // namespace
 
-int NbdAdapter::start(Ring& ring, CompletionSink& sink, EventSink& events) {
-  UN_ASSERT(ring_ == nullptr);
-  ring_ = &ring;
-  sink_ = &sink;
-  events_ = &events;
-  arm_receive();
-  return 0;
+// The table's last tag is the adapter's own, for FLUSHes that the kernel did not ask for; the
+// sender has room for DISC.
+Connection::Connection(const NbdDeviceConfig& device, const NbdAgreement& agreement,
+                       std::unique_ptr<Transport> transport)
+    : agreement_(agreement),
+      maximum_request_bytes_(device.maximum_request_bytes),
+      read_only_(device.read_only),
+      transport_(std::move(transport)),
+      table_(device.depth + 1, parts_max(agreement, maximum_request_bytes_),
+             std::min(payload_max(agreement), maximum_request_bytes_), agreement.epoch),
+      sender_(table_.parts_total() + 1),
+      receiver_(table_, sender_, agreement.structured_replies) {
+  UN_ASSERT(transport_ != nullptr);
 }
 
-// A receive is always armed, also while nothing is in flight: it is how the end of the connection
-// shows.
-void NbdAdapter::arm_receive() {
+void Connection::start(Ring& ring, ConnectionOwner& owner) {
+  UN_ASSERT(ring_ == nullptr);
+  ring_ = &ring;
+  owner_ = &owner;
+  receiver_.attach(owner);
+  arm_receive();
+}
+
+int Connection::refusal(const Request& request) const {
+  if (request.op == Op::kFlush) return 0;
+  if (request.op != Op::kRead && read_only_) return -EROFS;
+  if (request.op == Op::kDiscard && !agreement_.can_trim) return -EOPNOTSUPP;
+  if (request.op == Op::kWriteZeroes && !agreement_.can_write_zeroes) return -EOPNOTSUPP;
+  const uint64_t bytes_max = has_payload(request.op)
+                                 ? uint64_t{maximum_request_bytes_}
+                                 : uint64_t{range_max(agreement_)} * table_.parts_max();
+  return request.length_bytes == 0 || request.length_bytes > bytes_max ? -EINVAL : 0;
+}
+
+RequestState& Connection::stage(const Pending& pending, bool is_durable) {
+  RequestState& state = table_.begin(pending);
+  const Request& request = state.request;
+  const Command command = command_of(request.op);
+  UN_ASSERT(command != Command::kFlush);
+  uint16_t flags = 0;
+  if (is_durable && agreement_.can_fua) flags |= kCmdFlagFua;
+  if (request.no_unmap && command == Command::kWriteZeroes) flags |= kCmdFlagNoHole;
+  state.is_durable = is_durable;
+  const uint64_t part_bytes =
+      has_payload(request.op) ? payload_max(agreement_) : range_max(agreement_);
+  for (uint64_t done = 0; done < request.length_bytes;) {
+    const uint32_t length =
+        static_cast<uint32_t>(std::min(request.length_bytes - done, part_bytes));
+    std::byte* const buffer = request.buffer == nullptr ? nullptr : request.buffer + done;
+    stage_part(table_.add_part(state, command, request.offset_bytes + done, length, buffer), flags);
+    done += length;
+  }
+  return state;
+}
+
+void Connection::stage_flush(RequestState& state) {
+  stage_part(table_.add_part(state, Command::kFlush, 0, 0, nullptr), 0);
+}
+
+void Connection::stage_part(Part& part, uint16_t flags) {
+  const bool is_write = part.command == Command::kWrite;
+  part.sent_at_bytes =
+      sender_.stage({.magic = swap32(kRequestMagic),
+                     .flags = swap16(flags),
+                     .type = swap16(static_cast<uint16_t>(part.command)),
+                     .cookie = swap64(part.cookie),
+                     .offset = swap64(part.offset_bytes),
+                     .length = swap32(part.length_bytes)},
+                    is_write ? part.buffer : nullptr, is_write ? part.length_bytes : 0);
+}
+
+void Connection::arm_receive() {
   if (receive_in_flight_) return;
   io_uring_sqe* const sqe = ring_->get_sqe();
-  config_.transport->submit_recv(sqe, receiver_.prepare());
-  sqe->user_data = make_user_data(UserDataKind::kAdapter, kReceive);
+  transport_->submit_recv(sqe, receiver_.prepare());
+  sqe->user_data = make_user_data(UserDataKind::kAdapter, kReceivePayload);
   receive_in_flight_ = true;
 }
 
-void NbdAdapter::on_cqe(uint64_t payload, int32_t result, uint32_t flags) {
-  if (payload == kReceive) {
+void Connection::on_cqe(uint64_t payload, int32_t result) {
+  if (payload == kReceivePayload) {
     UN_ASSERT(receive_in_flight_);
     receive_in_flight_ = false;
-    received(result);
+    if (!is_over_) received(result);
   } else {
-    UN_ASSERT(payload == kSendReady && send_ready_in_flight_);
+    UN_ASSERT(payload == kSendReadyPayload && send_ready_in_flight_);
     send_ready_in_flight_ = false;
   }
 }
 
-void NbdAdapter::end_turn() {
-  if (error_ != 0) return;
+void Connection::end_turn() {
+  if (is_over_) return;
   send();
-  if (error_ == 0) arm_receive();
+  if (!is_over_) arm_receive();
 }
 
-// All that the turn has staged leaves in one call. What does not fit waits for room, and all later
-// requests behind it.
-void NbdAdapter::send() {
+void Connection::send() {
   if (sender_.is_empty() || send_ready_in_flight_) return;
-  const int result = sender_.send(*config_.transport);
+  const int result = sender_.send(*transport_);
   if (result == -EAGAIN) {
     io_uring_sqe* const sqe = ring_->get_sqe();
-    config_.transport->submit_send_ready(sqe);
-    sqe->user_data = make_user_data(UserDataKind::kAdapter, kSendReady);
+    transport_->submit_send_ready(sqe);
+    sqe->user_data = make_user_data(UserDataKind::kAdapter, kSendReadyPayload);
     send_ready_in_flight_ = true;
   } else if (result < 0) {
     lose_by_errno(-result);
-  } else if (phase_ == Phase::kGoodbye) {
+  } else if (says_goodbye_) {
     // A backend that does not act on DISC sees the end of the stream.
-    config_.transport->finish_sending();
+    transport_->finish_sending();
   }
 }
 
-void NbdAdapter::received(int32_t result) {
-  if (error_ != 0) {
-    fail_in_flight();
-    return;
-  }
-  const ssize_t bytes = config_.transport->finish_recv(result, receiver_.message());
+void Connection::received(int32_t result) {
+  const ssize_t bytes = transport_->finish_recv(result, receiver_.message());
   if (bytes == -EAGAIN) return;
   if (bytes <= 0) {
     lose_by_errno(static_cast<int>(-bytes));
     return;
   }
   // After DISC the backend owes nothing; whatever it still says ends with its end of stream.
-  if (phase_ == Phase::kGoodbye) return;
+  if (says_goodbye_) return;
   switch (receiver_.landed(static_cast<size_t>(bytes))) {
-    case nbd::Receiver::Outcome::kGoOn:
+    case Receiver::Outcome::kGoOn:
       break;
-    case nbd::Receiver::Outcome::kViolation:
-      lose("protocol-violation", receiver_.reason());
+    case Receiver::Outcome::kViolation:
+      owner_->lost("protocol-violation", receiver_.reason());
       break;
-    case nbd::Receiver::Outcome::kBackendShutsDown:
-      lose("backend-lost", receiver_.reason());
+    case Receiver::Outcome::kBackendShutsDown:
+      owner_->lost("backend-lost", receiver_.reason());
       break;
   }
 }
 
 // error is positive, or 0 at the end of the stream.
-void NbdAdapter::lose_by_errno(int error) {
+void Connection::lose_by_errno(int error) {
   if (error == 0) {
-    lose("backend-lost", "the backend closed the connection");
+    owner_->lost("backend-lost", "the backend closed the connection");
     return;
   }
   char reason[128];
@@ -114,80 +201,26 @@ void NbdAdapter::lose_by_errno(int error) {
   const int length =
       std::snprintf(reason, sizeof(reason), "the connection to the backend failed: %s",
                     name == nullptr ? "unknown error" : name);
-  lose("backend-lost", {reason, static_cast<size_t>(length)});
+  owner_->lost("backend-lost", {reason, static_cast<size_t>(length)});
 }
 
-// The single place where a connection is found to be lost.
-void NbdAdapter::lose(std::string_view kind, std::string_view reason) {
-  if (error_ != 0) return;
-  if (phase_ != Phase::kGoodbye) events_->post(kind, reason);
-  end_connection(EIO);
-}
-
-void NbdAdapter::fail_all(int error) {
-  UN_ASSERT(error > 0);
-  if (error_ == 0) {
-    end_connection(error);
-  } else {
-    error_ = error;
-  }
-}
-
-// From here on every request ends with error. Shutdown ends the SQEs in flight.
-void NbdAdapter::end_connection(int error) {
-  UN_ASSERT(error_ == 0);
-  error_ = error;
-  config_.transport->reset();
-  sender_.discard();
-  fail_in_flight();
-}
-
-// All but the one whose buffer the receive in flight writes to: that one ends with the receive.
-void NbdAdapter::fail_in_flight() {
-  if (table_.requests_in_flight() == 0) return;
-  const nbd::Part* const landing = receive_in_flight_ ? receiver_.landing_part() : nullptr;
-  for (unsigned tag = 0; tag < table_.tags(); ++tag) {
-    nbd::RequestState& state = table_.state(tag);
-    if (!state.in_flight || (landing != nullptr && landing->tag == tag)) continue;
-    table_.end(state);
-    if (tag < config_.depth) sink_->complete(state.request.tag, state.request.generation, -error_);
-  }
-}
-
-void NbdAdapter::stop() {
-  UN_ASSERT(phase_ == Phase::kServing);
-  if (error_ != 0) return;
-  UN_ASSERT(table_.requests_in_flight() == 0);
-  if (config_.can_flush && volatile_writes_ != flushed_writes_) {
-    phase_ = Phase::kLastFlush;
-    Request flush{};
-    flush.tag = static_cast<uint16_t>(config_.depth);
-    flush.op = Op::kFlush;
-    stage_flush(table_.begin(flush));
-  } else {
-    say_goodbye();
-  }
-  end_turn();
-}
-
-void NbdAdapter::say_goodbye() {
-  phase_ = Phase::kGoodbye;
-  config_.transport->close_gracefully_from_now_on();
-  sender_.stage({.magic = nbd::swap32(nbd::kRequestMagic),
+void Connection::say_goodbye() {
+  says_goodbye_ = true;
+  transport_->close_gracefully_from_now_on();
+  sender_.stage({.magic = swap32(kRequestMagic),
                  .flags = 0,
-                 .type = nbd::swap16(static_cast<uint16_t>(nbd::Command::kDisc)),
+                 .type = swap16(static_cast<uint16_t>(Command::kDisc)),
                  .cookie = 0,
                  .offset = 0,
                  .length = 0},
                 nullptr, 0);
 }
 
-bool NbdAdapter::stopped() const {
-  return error_ != 0 && !receive_in_flight_ && !send_ready_in_flight_;
+void Connection::reset() {
+  if (is_over_) return;
+  is_over_ = true;
+  transport_->reset();
+  sender_.discard();
 }
 
-void NbdAdapter::warn(std::string_view text) {
-  if (++warnings_ <= kWarningsMax) events_->post("warning", text);
-}
-
-}  // namespace unbd
+}  // namespace unbd::nbd

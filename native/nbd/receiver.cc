@@ -15,10 +15,9 @@
 
 namespace unbd::nbd {
 
-Receiver::Receiver(RequestTable& table, const Sender& sender, ReplySink& sink, bool structured)
+Receiver::Receiver(RequestTable& table, const Sender& sender, bool structured)
     : table_(table),
       sender_(sender),
-      sink_(sink),
       structured_(structured),
       staging_(std::make_unique_for_overwrite<std::byte[]>(kStagingBytes)) {
   message_.msg_iov = iov_;
@@ -177,10 +176,10 @@ void Receiver::finish_part() {
   int error = part.error;
   if (structured_ && part.command == Command::kRead && error == 0 &&
       !part.coverage.is_complete(part.length_bytes)) {
-    sink_.warn("the backend left a gap in its reply to a READ, which therefore failed");
+    sink_->warn("the backend left a gap in its reply to a READ, which therefore failed");
     error = -EIO;
   }
-  sink_.part_done(part, error);
+  sink_->part_done(part, error);
 }
 
 bool Receiver::violation(const char* format, ...) {

@@ -40,7 +40,10 @@ class Receiver {
 
   enum class Outcome : uint8_t { kGoOn, kViolation, kBackendShutsDown };
 
-  Receiver(RequestTable& table, const Sender& sender, ReplySink& sink, bool structured);
+  Receiver(RequestTable& table, const Sender& sender, bool structured);
+
+  // Once, before anything else.
+  void attach(ReplySink& sink) { sink_ = &sink; }
 
   // Says where the next receive puts its bytes. Valid until landed().
   msghdr* prepare();
@@ -92,7 +95,7 @@ class Receiver {
 
   RequestTable& table_;
   const Sender& sender_;
-  ReplySink& sink_;
+  ReplySink* sink_ = nullptr;
   const bool structured_;
 
   Phase phase_ = Phase::kReply;

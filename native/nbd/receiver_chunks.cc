@@ -161,7 +161,7 @@ void Receiver::report_error_text() {
   const int length = std::snprintf(text, sizeof(text), "the backend refused a request: %.*s",
                                    static_cast<int>(text_kept_), text_);
   UN_ASSERT(length > 0 && static_cast<size_t>(length) < sizeof(text));
-  sink_.warn({text, static_cast<size_t>(length)});
+  sink_->warn({text, static_cast<size_t>(length)});
 }
 
 bool Receiver::take_error_offset() {

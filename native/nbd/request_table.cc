@@ -32,16 +32,16 @@ RequestTable::RequestTable(unsigned tags, unsigned parts_max, uint32_t part_byte
     parts_[index].cookie = kNoCookie;
 }
 
-RequestState& RequestTable::begin(const Request& request) {
-  UN_ASSERT(request.tag < tags_);
-  RequestState& state = states_[request.tag];
+RequestState& RequestTable::begin(const Pending& pending) {
+  UN_ASSERT(pending.request.tag < tags_);
+  RequestState& state = states_[pending.request.tag];
   UN_ASSERT(!state.in_flight);
-  state.request = request;
-  state.covered_writes = 0;
+  static_cast<Pending&>(state) = pending;
   state.first_error = 0;
   state.part_count = 0;
   state.parts_outstanding = 0;
   state.in_flight = true;
+  state.is_durable = false;
   state.flush_staged = false;
   ++requests_in_flight_;
   return state;

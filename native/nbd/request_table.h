@@ -31,15 +31,31 @@ struct Part {
   Command command;
 };
 
-// One request of the queue, kept whole for as long as it is in flight.
-struct RequestState {
+// Whether a request changes the image, so that a FLUSH has to make it durable.
+constexpr bool is_change(const Request& request) {
+  return request.op != Op::kRead && request.op != Op::kFlush;
+}
+
+// A request of the queue's with what is remembered of it across connections.
+struct Pending {
   Request request;
-  uint64_t covered_writes;  // kFlush and the flush of an emulated FUA: NbdAdapter's count when it
-                            // was staged
-  int32_t first_error;      // negative errno
+  uint64_t order;        // of its submission
+  bool has_reservation;  // in the log of unflushed writes
+  bool was_sent;         // on an earlier connection, perhaps not all of it
+};
+
+// One request of the queue, kept whole for as long as it is in flight.
+struct RequestState : Pending {
+  // Of kFlush and of the flush of an emulated FUA: NbdAdapter's count, and the device's, when it
+  // was staged.
+  uint64_t covered_writes;
+  uint64_t covered_sequence;
+  uint32_t tick;        // of NbdAdapter's clock when it was staged
+  int32_t first_error;  // negative errno
   uint16_t part_count;
   uint16_t parts_outstanding;
   bool in_flight;
+  bool is_durable;    // a change that must be durable before its completion
   bool flush_staged;  // an emulated FUA: the writes are done, their FLUSH is on its way
 };
 
@@ -56,8 +72,8 @@ class RequestTable {
   unsigned parts_max() const { return parts_max_; }
   size_t parts_total() const { return size_t{tags_} * (parts_max_ + 1); }
 
-  // Puts request in flight, without parts yet. Its tag is free.
-  RequestState& begin(const Request& request);
+  // Puts a request in flight, without parts yet. Its tag is free.
+  RequestState& begin(const Pending& pending);
 
   // Adds a part that waits for its reply from now on.
   Part& add_part(RequestState& state, Command command, uint64_t offset_bytes, uint32_t length_bytes,

@@ -10,9 +10,8 @@
 #include "local/file_adapter.h"
 #include "local/memory_adapter.h"
 #include "local/null_adapter.h"
-#include "nbd/adapter.h"
 #include "node/args.h"
-#include "node/transport_binding.h"
+#include "node/nbd_spec.h"
 
 namespace unbd::node {
 namespace {
@@ -60,43 +59,10 @@ Adapters make_file(const Napi::Object& spec, const QueuesConfig& config) {
   return adapters;
 }
 
-// The agreed options; the transport is the caller's to add.
-NbdConfig read_nbd_config(const Napi::Object& spec, const QueuesConfig& config, bool* ok) {
-  NbdConfig nbd;
-  nbd.structured_replies = read_bool(spec, "structuredReplies", ok);
-  nbd.read_only = read_bool(spec, "readOnly", ok);
-  nbd.can_flush = read_bool(spec, "canFlush", ok);
-  nbd.can_fua = read_bool(spec, "canFua", ok);
-  nbd.can_trim = read_bool(spec, "canTrim", ok);
-  nbd.can_write_zeroes = read_bool(spec, "canWriteZeroes", ok);
-  nbd.maximum_block_bytes = read_uint32(spec, "maximumBlockBytes", ok);
-  nbd.minimum_block_bytes = read_uint32(spec, "minimumBlockBytes", ok);
-  nbd.maximum_request_bytes = config.max_io_bytes;
-  nbd.depth = config.depth;
-  return nbd;
-}
-
-Adapters make_nbd(const Napi::Object& spec, const QueuesConfig& config) {
-  Adapters adapters;
-  bool ok = true;
-  Napi::Value transports = spec.Get("transports");
-  if (!transports.IsArray() || transports.As<Napi::Array>().Length() != config.queue_count) {
-    complain(spec.Env(), "transports", "one for each queue", &ok);
-    return adapters;
-  }
-  for (uint32_t queue = 0; queue < config.queue_count; ++queue) {
-    NbdConfig nbd = read_nbd_config(spec, config, &ok);
-    if (!ok) return {};
-    nbd.transport = TransportBinding::take(transports.As<Napi::Array>().Get(queue));
-    if (nbd.transport == nullptr) return {};
-    adapters.push_back(std::make_unique<NbdAdapter>(std::move(nbd)));
-  }
-  return adapters;
-}
-
 }  // namespace
 
-Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config) {
+Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config,
+                       std::shared_ptr<NbdDevice>* nbd) {
   bool ok = true;
   std::string kind = read_string(spec, "kind", &ok);
   if (!ok) return {};
@@ -104,7 +70,7 @@ Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config) {
   if (kind == "error") return make_each<ErrorAdapter>(config);
   if (kind == "memory") return make_memory(spec.Env(), config);
   if (kind == "file") return make_file(spec, config);
-  if (kind == "nbd") return make_nbd(spec, config);
+  if (kind == "nbd") return make_nbd_adapters(spec, config, nbd);
   complain(spec.Env(), "kind", "null, error, memory, file or nbd", &ok);
   return {};
 }

@@ -3,11 +3,14 @@
 // Must not: end the queues; the kernel's STOP does, and `stopped` tells.
 #include "node/queues_binding.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "node/adapter_spec.h"
 #include "node/args.h"
+#include "node/nbd_spec.h"
 
 namespace unbd::node {
 
@@ -69,10 +72,13 @@ bool read_config(const Napi::Object& spec, QueuesConfig* config) {
 }  // namespace
 
 Napi::Function QueuesBinding::define(Napi::Env env) {
-  return DefineClass(env, "Queues",
-                     {InstanceMethod<&QueuesBinding::start>("start"),
-                      InstanceMethod<&QueuesBinding::fail_all>("failAll"),
-                      InstanceMethod<&QueuesBinding::stats>("stats")});
+  return DefineClass(
+      env, "Queues",
+      {InstanceMethod<&QueuesBinding::start>("start"), InstanceMethod<&QueuesBinding::hold>("hold"),
+       InstanceMethod<&QueuesBinding::resume>("resume"),
+       InstanceMethod<&QueuesBinding::fail_all>("failAll"),
+       InstanceMethod<&QueuesBinding::stats>("stats"),
+       InstanceMethod<&QueuesBinding::state>("state")});
 }
 
 QueuesBinding::QueuesBinding(const Napi::CallbackInfo& info)
@@ -90,8 +96,10 @@ QueuesBinding::QueuesBinding(const Napi::CallbackInfo& info)
     return;
   }
   std::vector<std::unique_ptr<Adapter>> adapters =
-      make_adapters(spec.Get("adapter").As<Napi::Object>(), config);
+      make_adapters(spec.Get("adapter").As<Napi::Object>(), config, &nbd_);
   if (adapters.empty()) return;
+  queue_count_ = config.queue_count;
+  holds_obeyed_.resize(queue_count_);
   // Unbounded towards JS, but bounded at its sources: an adapter posts a few events a connection.
   events_ =
       Napi::ThreadSafeFunction::New(env, info[1].As<Napi::Function>(), "ublk-nbd queues", 0, 1);
@@ -119,6 +127,7 @@ Napi::Value QueuesBinding::start(const Napi::CallbackInfo& info) {
 
 void QueuesBinding::finish() {
   running_ = false;
+  end_hold();
   queues_.reset();
   events_.Release();
   Unref();
@@ -126,6 +135,43 @@ void QueuesBinding::finish() {
 
 void QueuesBinding::fail_all(const Napi::CallbackInfo&) {
   if (queues_ != nullptr) queues_->fail_all();
+}
+
+Napi::Value QueuesBinding::hold(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!running_) {
+    Napi::Promise::Deferred nothing_runs = Napi::Promise::Deferred::New(env);
+    nothing_runs.Resolve(env.Undefined());
+    return nothing_runs.Promise();
+  }
+  ++hold_calls_;
+  if (hold_ == nullptr)
+    hold_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+  queues_->hold();
+  return hold_->Promise();
+}
+
+void QueuesBinding::held(unsigned queue, uint32_t calls) {
+  holds_obeyed_[queue] = calls;
+  if (std::ranges::min(holds_obeyed_) == hold_calls_) end_hold();
+}
+
+void QueuesBinding::end_hold() {
+  if (hold_ == nullptr) return;
+  hold_->Resolve(Env().Undefined());
+  hold_.reset();
+}
+
+void QueuesBinding::resume(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (nbd_ == nullptr || info.Length() < 1 || !info[0].IsObject()) {
+    Napi::TypeError::New(env, "resume needs NBD queues and a connection")
+        .ThrowAsJavaScriptException();
+    return;
+  }
+  std::vector<std::unique_ptr<BackendConnection>> connections =
+      make_nbd_connections(info[0].As<Napi::Object>(), *nbd_, queue_count_);
+  if (!connections.empty() && running_) queues_->resume(std::move(connections));
 }
 
 Napi::Value QueuesBinding::stats(const Napi::CallbackInfo& info) {
@@ -144,8 +190,17 @@ Napi::Value QueuesBinding::stats(const Napi::CallbackInfo& info) {
   set("writeZeroes", totals.write_zeroes);
   set("errors", totals.errors);
   set("staleCompletions", totals.stale_completions);
+  set("replayedRequests", nbd_ != nullptr ? nbd_->replayed_requests() : 0);
+  set("unflushedBytes", nbd_ != nullptr ? nbd_->unflushed_bytes() : 0);
   result.Set("inFlight", Napi::Number::New(env, static_cast<double>(totals.in_flight)));
   return result;
+}
+
+Napi::Value QueuesBinding::state(const Napi::CallbackInfo& info) {
+  static constexpr const char* kNames[NbdDevice::kStates] = {"connected", "holding", "failing",
+                                                             "fatal"};
+  const NbdDevice::State state = nbd_ != nullptr ? nbd_->state() : NbdDevice::State::kConnected;
+  return Napi::String::New(info.Env(), kNames[static_cast<unsigned>(state)]);
 }
 
 void QueuesBinding::on_event(unsigned queue, std::string_view kind, std::string_view text) {
@@ -160,6 +215,10 @@ void QueuesBinding::on_event(unsigned queue, std::string_view kind, std::string_
 }
 
 void QueuesBinding::deliver(Napi::Env env, Napi::Function callback, const Event& event) {
+  if (event.kind == "held") {
+    held(event.queue, static_cast<uint32_t>(std::strtoul(event.text.c_str(), nullptr, 10)));
+    return;
+  }
   Napi::Object object = Napi::Object::New(env);
   object.Set("kind", event.kind);
   object.Set("queue", Napi::Number::New(env, event.queue));

@@ -8,7 +8,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "nbd/device.h"
 #include "queue/device_queues.h"
 
 namespace unbd::node {
@@ -31,16 +33,27 @@ class QueuesBinding : public Napi::ObjectWrap<QueuesBinding>, public QueuesListe
 
   Napi::Value start(const Napi::CallbackInfo& info);
   void fail_all(const Napi::CallbackInfo& info);
+  Napi::Value hold(const Napi::CallbackInfo& info);
+  void resume(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
+  Napi::Value state(const Napi::CallbackInfo& info);
   void deliver(Napi::Env env, Napi::Function callback, const Event& event);
+  void held(unsigned queue, uint32_t calls);
+  void end_hold();
 
   // Joins the threads, which have ended, and lets go of the listener and of this object.
   void finish();
 
   std::unique_ptr<DeviceQueues> queues_;
+  std::shared_ptr<NbdDevice> nbd_;  // null for other adapters
+  unsigned queue_count_ = 0;
   Napi::ThreadSafeFunction events_;
   QueuesStats last_stats_;
   bool running_ = false;
+  // Calls of hold(): how many there were, and how many of them each queue has obeyed.
+  uint32_t hold_calls_ = 0;
+  std::vector<uint32_t> holds_obeyed_;
+  std::unique_ptr<Napi::Promise::Deferred> hold_;  // of those that one queue has not
 };
 
 }  // namespace unbd::node

@@ -185,6 +185,17 @@ void DeviceQueues::fail_all() {
     worker->queue.post_fail_all();
 }
 
+void DeviceQueues::hold() {
+  for (const std::unique_ptr<Worker>& worker : workers_)
+    worker->queue.post_hold();
+}
+
+void DeviceQueues::resume(std::vector<std::unique_ptr<BackendConnection>> one_per_queue) {
+  UN_ASSERT(one_per_queue.size() == workers_.size());
+  for (const std::unique_ptr<Worker>& worker : workers_)
+    worker->queue.post_resume(std::move(one_per_queue[worker->index]));
+}
+
 QueuesStats DeviceQueues::stats() const {
   QueuesStats stats;
   for (const std::unique_ptr<Worker>& worker : workers_)

@@ -1,6 +1,6 @@
 // Owns: the queue threads of one device, and the char device that they share.
-// Runs on: the control plane's threads: start() and the destructor from one at a time, fail_all()
-// and stats() from any.
+// Runs on: the control plane's threads: start(), hold(), resume() and the destructor from one at a
+// time, fail_all() and stats() from any.
 // Must not: issue a control command that can block (START, STOP, DEL): the process that owns I/O
 // never does.
 #pragma once
@@ -38,6 +38,14 @@ class DeviceQueues {
 
   // "Fail all now": every request in flight and every later one ends with EIO.
   void fail_all();
+
+  // Every queue cuts its connection and lets its requests wait (Adapter::hold()). The listener gets
+  // "held" from each queue that still runs, once for all calls that it had not answered before.
+  void hold();
+
+  // Every queue goes on with a connection of its own (Adapter::resume()), also after fail_all(),
+  // where it is of no use. A later hold() takes back what a queue has not seen yet.
+  void resume(std::vector<std::unique_ptr<BackendConnection>> one_per_queue);
 
   QueuesStats stats() const;
 

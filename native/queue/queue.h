@@ -1,6 +1,6 @@
 // Owns: Queue, one hardware queue of a device: its ring, its tags and their buffers, and the loop
 // that carries requests from the driver to the adapter and results back.
-// Runs on: its own thread, all but mailbox_error(), post_fail_all() and add_stats_to().
+// Runs on: its own thread, all but mailbox_error(), add_stats_to() and what posts a command.
 // Must not: name a protocol, allocate or lock once it serves, or end alone while the process lives
 // on: what cannot be served aborts the process, and the driver gives the requests to its successor.
 #pragma once
@@ -44,6 +44,11 @@ class Queue final : public CompletionSink, public EventSink {
   void tear_down();
 
   void post_fail_all() { mailbox_.post(Mailbox::kFailAll); }
+  // See Adapter; a hold is answered by the event "held".
+  void post_hold() { mailbox_.post_hold(); }
+  void post_resume(std::unique_ptr<BackendConnection> connection) {
+    mailbox_.post_resume(std::move(connection));
+  }
   void add_stats_to(QueuesStats* stats) const { counters_.add_to(stats); }
 
   void complete(uint16_t tag, uint16_t generation, int32_t result) override;

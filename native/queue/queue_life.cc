@@ -3,6 +3,7 @@
 // Must not: leave an SQE, a mapping or a registered file behind: DEL_DEV would wait for it.
 #include <algorithm>
 #include <cerrno>
+#include <string>
 
 #include "base/fatal.h"
 #include "queue/queue.h"
@@ -149,7 +150,16 @@ void Queue::stage_mailbox_wait() {
 
 void Queue::on_mailbox() {
   stage_mailbox_wait();
-  if ((mailbox_.take() & Mailbox::kFailAll) != 0) adapter_->fail_all(EIO);
+  const uint32_t commands = mailbox_.take();
+  if ((commands & Mailbox::kHold) != 0) {
+    adapter_->hold();
+    post("held", std::to_string(mailbox_.holds()));
+  }
+  if ((commands & Mailbox::kResume) != 0) {
+    std::unique_ptr<BackendConnection> connection = mailbox_.take_connection();
+    if (connection != nullptr) adapter_->resume(std::move(connection));
+  }
+  if ((commands & Mailbox::kFailAll) != 0) adapter_->fail_all(EIO);
 }
 
 void Queue::tear_down() {

@@ -33,7 +33,8 @@ struct QueuesConfig {
 // Thread-safe; must not block, and must not call back into DeviceQueues.
 class QueuesListener {
  public:
-  // kind: those of EventSink ("backend-lost", "protocol-violation", "warning"), and "stopped" once,
+  // kind: those of EventSink (see adapter.h); "held": a queue has obeyed hold() (text: of how many
+  // calls, in all); and "stopped" once,
   // last: every queue has ended, the adapters are destroyed, the char device is closed. It is not
   // posted when start() failed.
   virtual void on_event(unsigned queue, std::string_view kind, std::string_view text) = 0;

@@ -18,13 +18,13 @@
 #include <utility>
 #include <vector>
 
-#include "adapter/adapter.h"
 #include "nbd/adapter.h"
+#include "nbd/unflushed_log.h"
 #include "ring/ring.h"
 #include "ring/user_data.h"
 #include "test/check.h"
 #include "test/nbd_protocol.h"
-#include "transport/fd_transport.h"
+#include "test/observed_transport.h"
 
 // For what must hold before a test can go on; it ends the program, as a failed invariant does.
 #define REQUIRE(condition)                                                            \
@@ -43,40 +43,6 @@ using unbd::Request;
 constexpr int kPatienceMs = 5000;
 constexpr uint32_t kRequestBytesMax = 1 << 20;
 
-// A plain transport that tells what it was asked for.
-class ObservedTransport final : public unbd::Transport {
- public:
-  struct Log {
-    int sends = 0;                             // calls of try_send that sent something
-    int send_waits = 0;                        // calls of submit_send_ready
-    bool closes_gracefully = false;            // without a reset
-    size_t send_bytes_max = SIZE_MAX;          // a call sends no more than this
-    std::vector<std::vector<iovec>> receives;  // iovecs of each submit_recv
-  };
-
-  ObservedTransport(unbd::Fd socket, Log* log) : inner_(std::move(socket)), log_(log) {}
-
-  ssize_t try_send(const iovec* iov, int count) override;
-  void submit_send_ready(io_uring_sqe* sqe) override;
-  void submit_recv(io_uring_sqe* sqe, msghdr* message) override;
-  ssize_t finish_recv(int32_t cqe_result, msghdr* message) override {
-    return inner_.finish_recv(cqe_result, message);
-  }
-  ssize_t try_recv(const iovec* iov, int count) override { return inner_.try_recv(iov, count); }
-  void shutdown() override { inner_.shutdown(); }
-  void reset() override { inner_.reset(); }
-  void close_gracefully_from_now_on() override {
-    log_->closes_gracefully = true;
-    inner_.close_gracefully_from_now_on();
-  }
-  void finish_sending() override { inner_.finish_sending(); }
-  int fd() const override { return inner_.fd(); }
-
- private:
-  unbd::FdTransport inner_;
-  Log* log_;
-};
-
 class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
  public:
   struct Options {
@@ -91,6 +57,18 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
     unsigned depth = 64;
     int send_buffer_bytes = 0;  // 0: the system's default
     int socket = -1;            // connected to a backend elsewhere; -1: the test is the backend
+    uint16_t epoch = 0x7e57;
+    // Of the device; what follows is not for resume().
+    int64_t reconnect_delay_ms = 0;
+    int64_t first_hold_ms = unbd::NbdDeviceConfig::kForever;
+    uint32_t request_timeout_ms = 0;
+    unbd::Unflushed unflushed = unbd::Unflushed::kTrust;
+    bool durable_writes = false;
+    bool resend_writes = true;
+    bool in_doubt = false;
+    bool starts_connected = true;
+    std::shared_ptr<unbd::UnflushedLog> log;
+    std::shared_ptr<unbd::NbdDevice> device;  // another fixture's: this is its second queue
   };
   struct Event {
     std::string kind;
@@ -129,6 +107,11 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
   // The index of the first byte in tag's buffer that is not the pattern at offset, or length.
   size_t first_wrong_byte(uint16_t tag, uint64_t offset, size_t length);
   unbd::NbdAdapter& adapter() { return *adapter_; }
+  const std::shared_ptr<unbd::NbdDevice>& device() const { return device_; }
+  // Cuts the connection from outside.
+  void hold();
+  // A new connection, and with it a new backend.
+  void resume(const Options& agreed);
   std::vector<Event> events;
   bool is_lost() const {
     return std::any_of(events.begin(), events.end(),
@@ -150,7 +133,10 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
   void post(std::string_view kind, std::string_view text) override;
 
  private:
+  std::unique_ptr<unbd::nbd::Connection> connect(const Options& options);
+
   unbd::Ring ring_;
+  std::shared_ptr<unbd::NbdDevice> device_;
   unbd::Fd backend_;
   std::map<uint16_t, std::unique_ptr<std::byte[]>> buffers_;
   std::unique_ptr<unbd::NbdAdapter> adapter_;
@@ -160,55 +146,57 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
   bool timed_out_ = false;
 };
 
-inline ssize_t ObservedTransport::try_send(const iovec* iov, int count) {
-  std::vector<iovec> limited(iov, iov + count);
-  size_t left = log_->send_bytes_max;
-  for (size_t index = 0; index < limited.size(); ++index) {
-    if (limited[index].iov_len >= left) {
-      limited[index].iov_len = left;
-      limited.resize(index + 1);
-      break;
-    }
-    left -= limited[index].iov_len;
-  }
-  const ssize_t sent = inner_.try_send(limited.data(), static_cast<int>(limited.size()));
-  if (sent > 0) ++log_->sends;
-  return sent;
+inline Fixture::Fixture(const Options& options) : device_(options.device) {
+  unbd::NbdDeviceConfig config;
+  config.depth = options.depth;
+  config.maximum_request_bytes = kRequestBytesMax;
+  config.read_only = options.read_only;
+  config.reconnect_delay_ms = options.reconnect_delay_ms;
+  config.first_hold_ms = options.first_hold_ms;
+  config.request_timeout_ms = options.request_timeout_ms;
+  config.unflushed = options.unflushed;
+  config.durable_writes = options.durable_writes;
+  config.resend_writes = options.resend_writes;
+  config.in_doubt = options.in_doubt;
+  config.log = options.log;
+  const unsigned queue = device_ == nullptr ? 0 : 1;
+  if (device_ == nullptr) device_ = std::make_shared<unbd::NbdDevice>(std::move(config));
+  REQUIRE(ring_.init({}) == 0);
+  adapter_ = std::make_unique<unbd::NbdAdapter>(
+      device_, queue, options.starts_connected ? connect(options) : nullptr);
+  REQUIRE(adapter_->start(ring_, *this, *this) == 0);
+  REQUIRE(ring_.submit() == 0);
 }
 
-inline void ObservedTransport::submit_send_ready(io_uring_sqe* sqe) {
-  ++log_->send_waits;
-  inner_.submit_send_ready(sqe);
-}
-
-inline void ObservedTransport::submit_recv(io_uring_sqe* sqe, msghdr* message) {
-  log_->receives.emplace_back(message->msg_iov, message->msg_iov + message->msg_iovlen);
-  inner_.submit_recv(sqe, message);
-}
-
-inline Fixture::Fixture(const Options& options) {
+inline std::unique_ptr<unbd::nbd::Connection> Fixture::connect(const Options& options) {
   int pair[2] = {options.socket, -1};
   if (options.socket < 0)
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
   backend_ = unbd::Fd(pair[1]);
   if (options.send_buffer_bytes > 0)
     ::setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &options.send_buffer_bytes, sizeof(int));
-  unbd::NbdConfig config;
-  config.transport = std::make_unique<ObservedTransport>(unbd::Fd(pair[0]), &transport_log);
-  config.structured_replies = options.structured;
-  config.read_only = options.read_only;
-  config.can_flush = options.can_flush;
-  config.can_fua = options.can_fua;
-  config.can_trim = options.can_trim;
-  config.can_write_zeroes = options.can_write_zeroes;
-  config.maximum_block_bytes = options.maximum_block_bytes;
-  config.minimum_block_bytes = options.minimum_block_bytes;
-  config.maximum_request_bytes = kRequestBytesMax;
-  config.depth = options.depth;
-  config.epoch = 0x7e57;
-  REQUIRE(ring_.init({}) == 0);
-  adapter_ = std::make_unique<unbd::NbdAdapter>(std::move(config));
-  REQUIRE(adapter_->start(ring_, *this, *this) == 0);
+  const unbd::NbdAgreement agreement{.structured_replies = options.structured,
+                                     .can_flush = options.can_flush,
+                                     .can_fua = options.can_fua,
+                                     .can_trim = options.can_trim,
+                                     .can_write_zeroes = options.can_write_zeroes,
+                                     .maximum_block_bytes = options.maximum_block_bytes,
+                                     .minimum_block_bytes = options.minimum_block_bytes,
+                                     .epoch = options.epoch};
+  return std::make_unique<unbd::nbd::Connection>(
+      device_->config(), agreement,
+      std::make_unique<ObservedTransport>(unbd::Fd(pair[0]), &transport_log));
+}
+
+inline void Fixture::hold() {
+  adapter_->hold();
+  adapter_->end_turn();
+}
+
+inline void Fixture::resume(const Options& agreed) {
+  adapter_->resume(connect(agreed));
+  adapter_->end_turn();
+  REQUIRE(ring_.submit() == 0);
 }
 
 // Every test ends as a queue does: nothing of the adapter's is left on the ring.

@@ -149,14 +149,22 @@ function nbdAdapter(
   const { info, structuredReplies } = found;
   return {
     kind: 'nbd',
+    readOnly,
+    reconnectDelayMs: 0,
+    holdDeadlineMs: 0,
+    requestTimeoutMs: 0,
+    unflushed: 'trust',
+    inDoubt: false,
+    durableWrites: false,
+    resendWrites: true,
     transports: streams.map((stream) => stream.transport),
     structuredReplies,
-    readOnly,
     canFlush: info.canFlush,
     canFua: info.canFua,
     canTrim: info.canTrim,
     canWriteZeroes: info.canWriteZeroes,
     maximumBlockBytes: info.maximumBlockBytes,
     minimumBlockBytes: info.minimumBlockBytes,
+    epoch: 0,
   };
 }

@@ -40,23 +40,43 @@ export type AdapterSpec =
       /** Ask for O_DIRECT; ignored where the file system refuses it. */
       readonly direct: boolean;
     }
-  | {
+  | ({
       readonly kind: 'nbd';
-      /**
-       * One connected transport past its handshake for each queue; owned by the queues from here
-       * on.
-       */
-      readonly transports: readonly NativeTransport[];
-      readonly structuredReplies: boolean;
       readonly readOnly: boolean;
-      readonly canFlush: boolean;
-      readonly canFua: boolean;
-      readonly canTrim: boolean;
-      readonly canWriteZeroes: boolean;
-      /** Largest payload of one request on the wire, bytes. */
-      readonly maximumBlockBytes: number;
-      readonly minimumBlockBytes: number;
-    };
+      /** How long requests wait for a new connection; 0: they fail at once; -1: for ever. */
+      readonly reconnectDelayMs: number;
+      /** What is left of the wait where there are no transports; 0 and -1 as above. */
+      readonly holdDeadlineMs: number;
+      /** A request older than this loses the connection; 0: none does. */
+      readonly requestTimeoutMs: number;
+      /** What becomes of acknowledged writes that the backend may have forgotten. */
+      readonly unflushed: 'replay' | 'fail-flush' | 'trust';
+      /** `fail-flush`: a predecessor's count of such writes was lost, so there may be some. */
+      readonly inDoubt: boolean;
+      /** Every write is made durable before it is acknowledged; nothing is ever unflushed then. */
+      readonly durableWrites: boolean;
+      /** false: a write in flight at a loss fails, and is never sent twice. */
+      readonly resendWrites: boolean;
+    } & NbdConnections);
+
+/** What Queues talk to their backend over, and what its handshake agreed on. */
+export interface NbdConnections {
+  /**
+   * One connected transport past its handshake for each queue; owned by the queues from here on.
+   * None in a spec: the device starts HOLDING, until `resume`.
+   */
+  readonly transports: readonly NativeTransport[];
+  readonly structuredReplies: boolean;
+  readonly canFlush: boolean;
+  readonly canFua: boolean;
+  readonly canTrim: boolean;
+  readonly canWriteZeroes: boolean;
+  /** Largest payload of one request on the wire, bytes. */
+  readonly maximumBlockBytes: number;
+  readonly minimumBlockBytes: number;
+  /** Of these connections, 16 bits: part of every cookie, so that no late reply matches. */
+  readonly epoch: number;
+}
 
 export interface QueuesSpec {
   /** The driver's id: /dev/ublkcN. */
@@ -82,8 +102,19 @@ export interface QueuesSpec {
 }
 
 export interface QueuesEvent {
-  /** `stopped`: every queue has ended and the char device is closed; nothing comes after it. */
-  readonly kind: 'backend-lost' | 'protocol-violation' | 'warning' | 'stopped';
+  /**
+   * `backend-lost` and `protocol-violation`: this queue's connection is gone. `hold-expired`: its
+   * requests fail from now on. `resumed`: they go to the new connection; `text` is the number of
+   * requests that were sent again. `stopped`: every queue has ended and the char device is closed;
+   * nothing comes after it.
+   */
+  readonly kind:
+    | 'backend-lost'
+    | 'protocol-violation'
+    | 'hold-expired'
+    | 'resumed'
+    | 'warning'
+    | 'stopped';
   readonly queue: number;
   readonly text: string;
 }
@@ -100,15 +131,28 @@ export interface QueuesStats {
   readonly errors: bigint;
   readonly staleCompletions: bigint;
   readonly inFlight: number;
+  /** Requests that were sent again on a new connection. */
+  readonly replayedRequests: bigint;
+  /** Payload in the log of unflushed writes. */
+  readonly unflushedBytes: bigint;
 }
 
 /** The queue threads of one device. A failed invariant in them aborts the process. */
 export interface Queues {
   /** Opens the char device, starts the threads; resolves when every tag has been given to FETCH. */
   start(): Promise<void>;
+  /**
+   * Cuts every connection; requests wait as `reconnectDelayMs` says. Resolves when no queue takes a
+   * reply of the old connections any more, so that the unflushed log stands still.
+   */
+  hold(): Promise<void>;
+  /** Every queue goes on with a new connection: first what was in flight, then what came since. */
+  resume(connections: NbdConnections): void;
   /** "Fail all now": every request in flight and every later one ends with EIO. */
   failAll(): void;
   stats(): QueuesStats;
+  /** How it stands with the backend: the worst of all queues. */
+  state(): 'connected' | 'holding' | 'failing' | 'fatal';
 }
 
 export interface Addon {
