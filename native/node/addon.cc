@@ -1,10 +1,11 @@
 // Owns: the addon's entry point: what src/gateway/native.ts sees. JS thread only.
-// Must not: hold state of its own; each environment has its Transport and Queues classes.
+// Must not: hold state of its own; each environment has its classes.
 #include <napi.h>
 
 #include "node/notify.h"
 #include "node/queues_binding.h"
 #include "node/transport_binding.h"
+#include "node/unflushed_log_binding.h"
 
 namespace unbd::node {
 namespace {
@@ -13,6 +14,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TransportBinding::define(env);
   exports.Set("connectTransport", Napi::Function::New(env, connect_transport, "connectTransport"));
   exports.Set("Queues", QueuesBinding::define(env));
+  exports.Set("UnflushedLog", UnflushedLogBinding::define(env));
   exports.Set("notifySystemd", Napi::Function::New(env, notify_systemd, "notifySystemd"));
   return exports;
 }

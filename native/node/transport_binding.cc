@@ -150,17 +150,34 @@ Napi::Object TransportBinding::make(Napi::Env env, std::unique_ptr<Transport> tr
 TransportBinding::TransportBinding(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<TransportBinding>(info) {}
 
-std::unique_ptr<Transport> TransportBinding::take(const Napi::Value& value) {
+TransportBinding* TransportBinding::find_idle(const Napi::Value& value) {
   Napi::Env env = value.Env();
   if (value.IsObject() &&
       value.As<Napi::Object>().InstanceOf(env.GetInstanceData<Constructors>()->transport.Value())) {
     TransportBinding* binding = Unwrap(value.As<Napi::Object>());
-    if (binding->transport_ != nullptr && binding->workers_ == 0)
-      return std::move(binding->transport_);
+    if (binding->transport_ != nullptr && binding->workers_ == 0) return binding;
   }
   Napi::TypeError::New(env, "transports must be open, idle NativeTransports")
       .ThrowAsJavaScriptException();
   return nullptr;
+}
+
+std::unique_ptr<Transport> TransportBinding::take(const Napi::Value& value) {
+  TransportBinding* const binding = find_idle(value);
+  return binding != nullptr ? std::move(binding->transport_) : nullptr;
+}
+
+TransportBinding* TransportBinding::lend(const Napi::Value& value) {
+  TransportBinding* const binding = find_idle(value);
+  if (binding == nullptr) return nullptr;
+  ++binding->workers_;
+  binding->Ref();
+  return binding;
+}
+
+void TransportBinding::give_back() {
+  worker_done();
+  Unref();
 }
 
 void TransportBinding::worker_done() {

@@ -20,12 +20,18 @@ class TransportBinding : public Napi::ObjectWrap<TransportBinding> {
 
   // Gives the transport away to a queue. Null (with a JS error pending) when it is closed or busy.
   static std::unique_ptr<Transport> take(const Napi::Value& value);
+  // Lends it to a worker that does all its I/O until give_back(); the object stays alive until
+  // then, and a close() shuts the stream down. Null (with a JS error pending) as above.
+  static TransportBinding* lend(const Napi::Value& value);
+  void give_back();
 
   Transport* transport() { return transport_.get(); }
   // A worker has ended; a close() that came meanwhile is carried out now.
   void worker_done();
 
  private:
+  static TransportBinding* find_idle(const Napi::Value& value);
+
   Napi::Value send(const Napi::CallbackInfo& info);
   Napi::Value recv(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);

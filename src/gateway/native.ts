@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GatewayError } from '../protocols/errors.ts';
+import type { MakeLog } from './unflushed-log.ts';
 
 /** A numeric address to connect to; names are resolved before. */
 export type NativeEndpoint =
@@ -158,6 +159,8 @@ export interface Queues {
 export interface Addon {
   /** Resolves with a connected transport. */
   connectTransport(endpoint: NativeEndpoint, timeoutMs: number): Promise<NativeTransport>;
+  /** `create`: EEXIST, ENOSPC. `open`: EBUSY while another process has it, EINVAL, EPERM. */
+  UnflushedLog: { create: MakeLog; open: MakeLog };
   Queues: new (spec: QueuesSpec, onEvent: (event: QueuesEvent) => void) => Queues;
   /** Sends a datagram to $NOTIFY_SOCKET (sd_notify(3)); false where there is none. */
   notifySystemd(state: string): boolean;
