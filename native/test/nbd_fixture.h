@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -59,6 +60,7 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
     int socket = -1;            // connected to a backend elsewhere; -1: the test is the backend
     uint16_t epoch = 0x7e57;
     // Of the device; what follows is not for resume().
+    uint32_t maximum_request_bytes = kRequestBytesMax;
     int64_t reconnect_delay_ms = 0;
     int64_t first_hold_ms = unbd::NbdDeviceConfig::kForever;
     uint32_t request_timeout_ms = 0;
@@ -117,6 +119,10 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
     return std::any_of(events.begin(), events.end(),
                        [](const Event& event) { return event.kind != "warning"; });
   }
+  size_t count_events(std::string_view kind) const {
+    return static_cast<size_t>(std::count_if(
+        events.begin(), events.end(), [&](const Event& event) { return event.kind == kind; }));
+  }
   ObservedTransport::Log transport_log;
 
   // The backend's side. Requests are read while turns go on.
@@ -149,7 +155,7 @@ class Fixture final : public unbd::CompletionSink, public unbd::EventSink {
 inline Fixture::Fixture(const Options& options) : device_(options.device) {
   unbd::NbdDeviceConfig config;
   config.depth = options.depth;
-  config.maximum_request_bytes = kRequestBytesMax;
+  config.maximum_request_bytes = options.maximum_request_bytes;
   config.read_only = options.read_only;
   config.reconnect_delay_ms = options.reconnect_delay_ms;
   config.first_hold_ms = options.first_hold_ms;
