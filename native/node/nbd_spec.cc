@@ -11,6 +11,7 @@
 #include "nbd/unflushed_log.h"
 #include "node/args.h"
 #include "node/transport_binding.h"
+#include "node/unflushed_log_binding.h"
 
 namespace unbd::node {
 namespace {
@@ -35,6 +36,18 @@ Unflushed read_unflushed(const Napi::Object& from, bool* ok) {
   return Unflushed::kTrust;
 }
 
+// The log of a device whose unflushed writes are replayed; it has room for any of them.
+std::shared_ptr<UnflushedLog> read_log(const Napi::Object& spec, const QueuesConfig& config,
+                                       bool* ok) {
+  std::shared_ptr<UnflushedLog> log = UnflushedLogBinding::share(spec.Get("log"));
+  if (log == nullptr) {
+    *ok = false;
+  } else if (log->queues() != config.queue_count || log->write_bytes_max() < config.max_io_bytes) {
+    complain(spec.Env(), "log", "made for these queues and requests", ok);
+  }
+  return log;
+}
+
 NbdDeviceConfig read_device(const Napi::Object& spec, const QueuesConfig& config, bool* ok) {
   NbdDeviceConfig device;
   device.depth = config.depth;
@@ -47,6 +60,7 @@ NbdDeviceConfig read_device(const Napi::Object& spec, const QueuesConfig& config
   device.durable_writes = read_bool(spec, "durableWrites", ok);
   device.resend_writes = read_bool(spec, "resendWrites", ok);
   device.in_doubt = read_bool(spec, "inDoubt", ok);
+  if (*ok && device.unflushed == Unflushed::kReplay) device.log = read_log(spec, config, ok);
   return device;
 }
 

@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GatewayError } from '../protocols/errors.ts';
-import type { MakeLog } from './unflushed-log.ts';
+import type { MakeLog, UnflushedLog } from './unflushed-log.ts';
 
 /** A numeric address to connect to; names are resolved before. */
 export type NativeEndpoint =
@@ -52,6 +52,8 @@ export type AdapterSpec =
       readonly requestTimeoutMs: number;
       /** What becomes of acknowledged writes that the backend may have forgotten. */
       readonly unflushed: 'replay' | 'fail-flush' | 'trust';
+      /** Of `replay`: made for as many queues, and for writes of maxIoBytes. */
+      readonly log?: UnflushedLog | undefined;
       /** `fail-flush`: a predecessor's count of such writes was lost, so there may be some. */
       readonly inDoubt: boolean;
       /** Every write is made durable before it is acknowledged; nothing is ever unflushed then. */
