@@ -16,6 +16,7 @@ class Image {
   explicit Image(size_t size_bytes) : bytes_(size_bytes) {
     for (size_t at = 0; at < size_bytes; ++at)
       bytes_[at] = pattern_at(at);
+    durable_ = bytes_;
   }
 
   // Takes the next request from the fixture's backend, with its payload, and carries it out.
@@ -26,6 +27,9 @@ class Image {
     if (sent.type == kCmdWrite && sent.length > 0)
       std::memcpy(place, fixture.next_bytes(sent.length).data(), sent.length);
     if (sent.type == kCmdTrim || sent.type == kCmdWriteZeroes) std::memset(place, 0, sent.length);
+    if (sent.type == kCmdFlush) durable_ = bytes_;
+    if ((sent.flags & kFlagFua) != 0)
+      std::memcpy(durable_.data() + sent.offset, place, sent.length);
     seen.push_back(sent);
     return sent;
   }
@@ -52,10 +56,15 @@ class Image {
     return std::memcmp(bytes_.data() + offset, bytes, length) == 0;
   }
 
+  uint8_t* at(uint64_t offset) { return bytes_.data() + offset; }
+  // What a backend has that lost power: only what was flushed, or written with FUA.
+  void forget() { bytes_ = durable_; }
+
   std::vector<Sent> seen;  // every request, in the order of their arrival
 
  private:
   std::vector<uint8_t> bytes_;
+  std::vector<uint8_t> durable_;
 };
 
 }  // namespace nbd_test
