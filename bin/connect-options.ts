@@ -48,6 +48,17 @@ export function basicOptions<A>(yargs: Argv<A>) {
       requiresArg: true,
       describe: 'How bytes pass between the driver and the server process',
     },
+    'on-crash': {
+      choices: ['recover', 'fail'] as const,
+      requiresArg: true,
+      describe: 'When the server process dies: another takes over, or I/O fails',
+    },
+    'resend-writes': {
+      choices: ['yes', 'no'] as const,
+      default: 'yes' as const,
+      requiresArg: true,
+      describe: 'Send writes again whose fate is unknown; no: they end with an error',
+    },
   });
 }
 
@@ -63,6 +74,8 @@ export interface BasicArguments {
   readonly 'no-partition-scan': boolean | undefined;
   readonly 'block-size': string | undefined;
   readonly 'data-path': DataPath;
+  readonly 'on-crash': 'recover' | 'fail' | undefined;
+  readonly 'resend-writes': 'yes' | 'no';
 }
 
 /** Parses the target; throws UNBD_USAGE or UNBD_TARGET_MALFORMED. */
@@ -85,12 +98,15 @@ export async function connectOptions(
     );
   }
   const blockSize = args['block-size'];
+  const onCrash = args['on-crash'];
   return {
     target: await context.gateway.parseTarget(args.target, args.export),
     readOnly: args['read-only'] === true,
     partitionScan: args['no-partition-scan'] !== true,
     dataPath: args['data-path'],
     handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+    ...(onCrash === undefined ? {} : { onCrash }),
+    ...(args['resend-writes'] === 'no' ? { resendWrites: false } : {}),
     ...(queues === undefined ? {} : { queues }),
     ...(depth === undefined ? {} : { depth }),
     ...(connections === undefined ? {} : { connections }),

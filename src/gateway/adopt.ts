@@ -1,5 +1,6 @@
 /**
- * Owns: taking over devices whose owner is gone: what serves goes on, what was half done is undone.
+ * Owns: taking over devices whose owner is gone: what serves goes on, what is not served any more
+ * is recovered, what was half done is undone.
  * Runs in: the controller.
  * Must not: touch a device whose owner lives, or delete a device of the driver that is not ours.
  */
@@ -7,12 +8,16 @@
 import { asGatewayError } from '../protocols/errors.ts';
 import { Device } from './device.ts';
 import { cleanUp } from './disconnect.ts';
+import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
 import { adoptServerProcess } from './launch.ts';
-import { buryDevice, deviceLost } from './lost.ts';
+import { buryDevice, deviceLost, recoverOrBury } from './lost.ts';
 import type { DeviceState } from './messages.ts';
 import { isAlive } from './process.ts';
 import type { DeviceRecord } from './registry.ts';
+
+/** A successor that is there has fetched, or does so at once. */
+const TAKE_OVER_TIMEOUT_MS = 5_000;
 
 /** Every record without a living owner becomes a device of ours, or is cleaned away. */
 export async function adoptOrphans(host: Host): Promise<void> {
@@ -35,7 +40,9 @@ export async function adoptRecord(host: Host, record: DeviceRecord): Promise<Dev
   // One that has ended is attached too: its last words are still to be logged.
   if (record.serverProcess !== undefined) {
     const serverProcess = adoptServerProcess(record.serverProcess, record.token);
-    device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
+    device.attachServerProcess(serverProcess, (ending) => {
+      void deviceLost(host, device, serverProcess, ending);
+    });
   }
   try {
     await device.exclusive(() => settle(host, device));
@@ -48,26 +55,61 @@ export async function adoptRecord(host: Host, record: DeviceRecord): Promise<Dev
 
 function stateOf({ phase }: DeviceRecord): DeviceState {
   if (phase === 'live') return 'CONNECTED';
+  if (phase === 'fatal') return 'FATAL';
   return phase === 'dead' ? 'DEAD' : 'STOPPING';
 }
 
 async function settle(host: Host, device: Device): Promise<void> {
   const { id, record } = device;
+  const { owner } = record;
   device.update({ owner: host.owner });
   if (device.state === 'DEAD') return;
-  if (device.state === 'CONNECTED') {
-    const info = await host.control.info(id);
-    const served = record.serverProcess !== undefined && isAlive(record.serverProcess);
-    if (served && info?.state === 'LIVE') {
-      host.log('info', id, `adopted from process ${record.owner.pid}`);
-      return;
-    }
-    const reason = served ? 'the device was deleted' : 'the server process ended';
-    await buryDevice(host, device, `${reason} while no controller was there`);
+  if (device.state === 'STOPPING') {
+    host.log('info', id, `cleaned away: its owner ended in phase ${record.phase}`);
+    await cleanUpIfOurs(host, device);
     return;
   }
-  host.log('info', id, `cleaned away: its owner ended in phase ${record.phase}`);
-  await cleanUpIfOurs(host, device);
+  const info = await host.control.info(id);
+  if (info === undefined || info.state === 'DEAD') {
+    await buryDevice(host, device, 'the device was deleted while no controller was there');
+  } else if (await isServed(host, device, info.state)) {
+    host.tell('adopted', id, `from process ${owner.pid}`);
+  } else {
+    // Not awaited: a backend that is away must not hold up the device's list.
+    const reason = 'the server process ended while no controller was there';
+    void recoverLater(host, device, reason);
+  }
+}
+
+/**
+ * Ends what is between two states: a server process that took over and was not yet told to the
+ * driver.
+ */
+async function isServed(host: Host, device: Device, driverState: string): Promise<boolean> {
+  const { id, record, serverProcess } = device;
+  if (serverProcess === undefined || (await serverProcess.waitForExit(0))) return false;
+  const { recovery = 'none' } = record;
+  if (driverState === 'LIVE' && recovery === 'none') return true;
+  if (recovery === 'fetching') {
+    try {
+      const limit = AbortSignal.timeout(TAKE_OVER_TIMEOUT_MS);
+      await host.control.recoverEnd(id, serverProcess.identity.pid, limit);
+      device.update({ recovery: 'none' });
+      return true;
+    } catch (error) {
+      host.log('warning', id, `its recovery begins anew: ${asGatewayError(error).message}`);
+    }
+  }
+  await endServerProcess(host, device);
+  return false;
+}
+
+async function recoverLater(host: Host, device: Device, reason: string): Promise<void> {
+  try {
+    await device.exclusive(() => recoverOrBury(host, device, reason));
+  } catch (error) {
+    host.log('error', device.id, `cannot be recovered: ${asGatewayError(error).line}`);
+  }
 }
 
 /**

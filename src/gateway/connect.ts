@@ -7,22 +7,21 @@
  */
 import { GatewayError } from '../protocols/errors.ts';
 import { claimDevice, moveToNextId, releaseDevice } from './claim.ts';
-import type { AddedDevice } from './control.ts';
 import type { Device } from './device.ts';
-import { charPath } from './device-name.ts';
-import { endServerProcess, removeFromDriver } from './disconnect.ts';
+import { removeFromDriver } from './disconnect.ts';
+import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
-import { launchForDevice } from './launch-for-device.ts';
+import { serverProcessForDevice } from './launch-for-device.ts';
 import { serverEnded } from './lost.ts';
 import type { ConnectOptions } from './messages.ts';
 import { type DevicePlan, planDevice } from './params.ts';
 import type { Peer } from './rpc.ts';
-import type { OpenAnswer, OpenArgument, StartArgument } from './server-messages.ts';
+import type { OpenAnswer, OpenArgument } from './server-messages.ts';
+import { startQueues } from './start-queues.ts';
 import { Steps, unlessAborted } from './undo.ts';
 
 /** Above what the server process's own limits add up to; it answers or fails before. */
 const OPEN_TIMEOUT_MS = 300_000;
-const START_QUEUES_TIMEOUT_MS = 30_000;
 const FAIL_ALL_TIMEOUT_MS = 1_000;
 
 export interface ConnectContext {
@@ -53,7 +52,7 @@ export async function connectDevice(
 interface Prepared {
   readonly device: Device;
   readonly peer: Peer;
-  readonly start: StartArgument;
+  readonly plan: DevicePlan;
 }
 
 async function connectSteps(
@@ -98,7 +97,7 @@ async function addSteps(
   const features = await steps.run('ask the driver', () => host.control.features());
   const peer = await steps.run(
     'start the server process',
-    () => launchForDevice(host, device, signal),
+    () => serverProcessForDevice(host, device, signal),
     () => endServerProcess(host, device),
   );
   const { processors } = host;
@@ -107,7 +106,7 @@ async function addSteps(
     peer.request('open', argument, { timeoutMs: OPEN_TIMEOUT_MS }),
   )) as OpenAnswer;
   const plan = planDevice({ options, ...opened, features, processors });
-  const added = await steps.run(
+  await steps.run(
     'add the device',
     () => addDevice(host, device, plan, opened),
     async () => {
@@ -116,12 +115,12 @@ async function addSteps(
       await removeFromDriver(host, device.id);
     },
   );
-  return { device, peer, start: startArgument(device, plan, added) };
+  return { device, peer, plan };
 }
 
 async function startSteps(
   host: Host,
-  { device, peer, start }: Prepared,
+  { device, peer, plan }: Prepared,
   signal: AbortSignal,
   steps: Steps,
 ): Promise<void> {
@@ -131,11 +130,18 @@ async function startSteps(
     () => host.nodes.remove(device.record.madeNodes),
   );
   await steps.runUnlessInterrupted('start the queues', () =>
-    peer.request('start', start, { timeoutMs: START_QUEUES_TIMEOUT_MS }),
+    startQueues(device, peer, {
+      suppressPartitionScan: plan.suppressPartitionScan,
+      recovery: false,
+      failing: false,
+    }),
   );
   await steps.run(
     'start the device',
-    () => startDevice(host, device, peer, signal),
+    async () => {
+      await startDevice(host, device, peer, signal);
+      if (plan.needsShortTimeout) await host.control.shortenTimeout(device.id);
+    },
     () => stopDevice(host, device, peer),
   );
 }
@@ -149,7 +155,7 @@ async function addDevice(
   device: Device,
   plan: DevicePlan,
   opened: OpenAnswer,
-): Promise<AddedDevice> {
+): Promise<void> {
   const { readOnly, logicalBlockBytes, sizeBytes } = plan;
   for (;;) {
     const { flags, queueCount, depth, maxIoBytes } = plan;
@@ -168,27 +174,11 @@ async function addDevice(
         sizeBytes,
         readOnly,
         logicalBlockBytes,
+        flags: added.flags,
       },
     });
-    return added;
+    return;
   }
-}
-
-function startArgument(device: Device, plan: DevicePlan, added: AddedDevice): StartArgument {
-  const { options } = device.record;
-  return {
-    devId: device.id,
-    charDevicePath: charPath(device.id),
-    queueCount: added.queueCount,
-    depth: added.depth,
-    maxIoBytes: added.maxIoBytes,
-    sizeBytes: plan.sizeBytes,
-    readOnly: plan.readOnly,
-    dataPath: options.dataPath,
-    suppressPartitionScan: plan.suppressPartitionScan,
-    // Recorded as it will be when the sequence has succeeded; before that the registry decides.
-    record: { ...device.record, phase: 'live' },
-  };
 }
 
 /**
@@ -203,8 +193,12 @@ async function startDevice(
 ): Promise<void> {
   const { pid } = peer.remote;
   const starting = host.control.start(device.id, pid);
+  // What it waits for would be kept for a successor, and there is none for a half-made device.
+  const ended = device.serverProcess?.ended.then(({ how }) => {
+    throw serverEnded(how);
+  });
   try {
-    await unlessAborted(starting, signal);
+    await unlessAborted(ended === undefined ? starting : Promise.race([starting, ended]), signal);
   } catch (error) {
     await stopDevice(host, device, peer);
     await starting.catch(() => undefined);

@@ -13,16 +13,21 @@ const MAXIMUM_OUTPUT_BYTES = 64 * 1024;
 
 export type HelperAnswer = Readonly<Record<string, unknown>>;
 
-/** Runs `control COMMAND key=value...`; resolves with what it printed, whatever that says. */
+/**
+ * Runs `control COMMAND key=value...`; resolves with what it printed, whatever that says. `signal`
+ * kills it.
+ */
 export function runHelper(
   command: string,
   values: Readonly<Record<string, string | number | bigint>>,
   timeoutMs: number,
+  signal?: AbortSignal,
 ): Promise<HelperAnswer> {
   const argv = Object.entries(values).map(([key, value]) => `${key}=${value}`);
   const child = spawn(helperPath(), ['control', command, ...argv], {
     cwd: '/',
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(signal === undefined ? {} : { signal, killSignal: 'SIGKILL' as const }),
   });
   return new Promise((resolve, reject) => {
     const output = { stdout: '', stderr: '' };

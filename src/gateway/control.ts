@@ -41,6 +41,12 @@ export interface Control {
   /** ADD_DEV and SET_PARAMS; nothing is left behind when it rejects. `exists`: the id is taken. */
   add(request: AddRequest): Promise<AddedDevice | 'exists'>;
   start(id: number, serverPid: number): Promise<void>;
+  /** START_USER_RECOVERY, once the driver has let go of the dead server process. */
+  recoverStart(id: number): Promise<void>;
+  /** END_USER_RECOVERY; waits until every tag is fetched, or `signal`. */
+  recoverEnd(id: number, serverPid: number, signal: AbortSignal): Promise<void>;
+  /** Makes requests of a started device time out soon; see DevicePlan.needsShortTimeout. */
+  shortenTimeout(id: number): Promise<void>;
   stop(id: number): Promise<void>;
   /** Flushes and stops. UNBD_DEVICE_BUSY while the disk is in use, unless `force`. */
   disconnect(id: number, force: boolean): Promise<void>;
@@ -56,7 +62,12 @@ const QUICK_TIMEOUT_MS = 5_000;
 const ADD_TIMEOUT_MS = 30_000;
 /** On Linux 6.12 START_DEV reads the partition table, through the backend. */
 const START_TIMEOUT_MS = 60_000;
+/** A device whose every tag is in flight is let go after 31 s where its timeout is the default. */
+const RELEASE_PATIENCE_MS = 40_000;
+const RECOVER_END_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 60_000;
+/** On Linux 6.12 a death with every tag in flight then shows after 2 s; by default after 31. */
+const IO_TIMEOUT_MS = '1000';
 const DELETE_TIMEOUT_MS = 15_000;
 
 export const driverControl: Control = {
@@ -78,6 +89,18 @@ export const driverControl: Control = {
   async start(id, serverPid) {
     await command('start', { id, pid: serverPid }, START_TIMEOUT_MS);
     await leaveOrderToBackend(id);
+  },
+  async recoverStart(id) {
+    const values = { id, patience_ms: RELEASE_PATIENCE_MS };
+    await command('recover_start', values, RELEASE_PATIENCE_MS + QUICK_TIMEOUT_MS);
+  },
+  async recoverEnd(id, serverPid, signal) {
+    await command('recover_end', { id, pid: serverPid }, RECOVER_END_TIMEOUT_MS, signal);
+  },
+  async shortenTimeout(id) {
+    // The driver starts a timer that runs out anew while the server process lives. Where /sys is
+    // read-only a recovery takes the kernel's half minute.
+    await writeFile(`/sys/block/ublkb${id}/queue/io_timeout`, IO_TIMEOUT_MS).catch(() => undefined);
   },
   async stop(id) {
     await commandOnPresent('stop', { id }, STOP_TIMEOUT_MS);
@@ -136,8 +159,13 @@ async function leaveOrderToBackend(id: number): Promise<void> {
 
 type Values = Readonly<Record<string, string | number>>;
 
-async function command(name: string, values: Values, timeoutMs: number): Promise<HelperAnswer> {
-  return checked(name, await runHelper(name, values, timeoutMs));
+async function command(
+  name: string,
+  values: Values,
+  timeoutMs: number,
+  signal?: AbortSignal,
+): Promise<HelperAnswer> {
+  return checked(name, await runHelper(name, values, timeoutMs, signal));
 }
 
 /** For a command that a device which is gone does not need any more. */

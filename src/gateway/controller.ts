@@ -8,6 +8,7 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { Arrivals } from './arrivals.ts';
+import { Heartbeat } from './heartbeat.ts';
 import type { Host } from './host.ts';
 import type { ControllerApi } from './messages.ts';
 import type { QueuesEvent } from './native.ts';
@@ -27,6 +28,7 @@ export class Controller {
   readonly #operations: Operations;
   readonly #arrivals: Arrivals;
   readonly #server: Server;
+  readonly #heartbeat: Heartbeat;
   readonly #clients = new Set<Peer>();
   readonly #idleExitMs: number | undefined;
   #idleTimer: NodeJS.Timeout | undefined;
@@ -43,6 +45,7 @@ export class Controller {
     this.#arrivals = arrivals;
     this.#operations = operations;
     this.#idleExitMs = idleExitMs;
+    this.#heartbeat = new Heartbeat(host);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -59,12 +62,15 @@ export class Controller {
       this.#server.listen(path, resolve);
     });
     chmodSync(path, 0o600);
+    this.#heartbeat.start();
     this.#restartIdleTimer();
   }
 
   /** Ends; devices and their server processes stay. */
   close(): void {
     clearTimeout(this.#idleTimer);
+    this.#heartbeat.stop();
+    this.#host.spares.close();
     rmSync(this.#host.socketPath, { force: true });
     this.#server.close();
     for (const client of this.#clients) client.close();

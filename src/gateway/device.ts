@@ -7,9 +7,10 @@
 
 import { blockPath } from './device-name.ts';
 import type { Host } from './host.ts';
-import type { ServerProcess } from './launch.ts';
+import type { Ending, ServerProcess } from './launch.ts';
 import type { DeviceState, DeviceView } from './messages.ts';
 import type { QueuesEvent, QueuesStats } from './native.ts';
+import { crashesWith } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
 
@@ -23,6 +24,7 @@ export class Device {
   #peer: Peer | undefined;
   #serverProcess: ServerProcess | undefined;
   #earlyTrouble: QueuesEvent | undefined;
+  readonly #ending = new AbortController();
   #onPeer: () => void = () => undefined;
   #tail: Promise<unknown> = Promise.resolve();
 
@@ -67,13 +69,26 @@ export class Device {
   }
 
   /** `onEnd` is told once, with how it ended, whatever the state is then. */
-  attachServerProcess(serverProcess: ServerProcess, onEnd: (how: string) => void): void {
+  attachServerProcess(serverProcess: ServerProcess, onEnd: (ending: Ending) => void): void {
     this.#serverProcess = serverProcess;
-    void serverProcess.ended.then((how) => {
+    void serverProcess.ended.then((ending) => {
       if (this.#serverProcess !== serverProcess) return;
       this.#peer?.close();
-      onEnd(how);
+      if (ending.isCrash && this.#host.devices.get(this.id) === this) {
+        const crashesAtMs = crashesWith(this.#record.crashesAtMs ?? [], this.#host.nowMs());
+        this.update({ crashesAtMs });
+      }
+      onEnd(ending);
     });
+  }
+
+  /** Aborted when the device is to be taken away whatever is being tried for it. */
+  get ending(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  giveUp(): void {
+    this.#ending.abort();
   }
 
   setState(state: DeviceState, reason?: string): void {

@@ -9,14 +9,21 @@ import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { releaseDevice } from './claim.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
+import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
+import { recoverOrBury } from './lost.ts';
+import type { DeviceState } from './messages.ts';
+import { recoverDevice } from './recover.ts';
+import { isRecoverable } from './recovery-policy.ts';
+import type { DeviceRecord } from './registry.ts';
 
 /** udev probes a disk after its last writer has closed it: such an opener is gone in a moment. */
 const OPENER_PATIENCE_MS = 1_500;
 const OPENER_POLL_MS = 50;
+/** Until the driver knows that a process has died; Linux 6.12 takes up to 31 s. */
+const RELEASE_TIMEOUT_MS = 40_000;
 const STOPPED_TIMEOUT_MS = 10_000;
-const SHUTDOWN_TIMEOUT_MS = 2_000;
-const KILL_TIMEOUT_MS = 5_000;
+const FAIL_ALL_TIMEOUT_MS = 2_000;
 /** The helper gives the flush of a forced disconnect 5 s. */
 const FORCED_FLUSH_MS = 7_000;
 
@@ -31,11 +38,11 @@ export async function disconnectDevice(host: Host, device: Device, force: boolea
     const unblock = force ? failAllAfter(device, FORCED_FLUSH_MS) : undefined;
     try {
       if (!force) await refuseWhileOpen(host, device.id);
-      await host.control.disconnect(device.id, force);
+      await flushAndStop(host, device, force);
     } catch (error) {
-      if (device.serverProcess !== undefined && !(await device.serverProcess.waitForExit(0))) {
-        device.setState(state, record.reason);
-        device.update({ phase: record.phase });
+      const isServed = (await device.serverProcess?.waitForExit(0)) === false;
+      if (isServed || mustBeFlushed(device, force)) {
+        await takeBack(host, device, state, record);
         throw withHolders(host, device, error);
       }
     } finally {
@@ -45,7 +52,67 @@ export async function disconnectDevice(host: Host, device: Device, force: boolea
     await device.serverProcess?.waitForExit(STOPPED_TIMEOUT_MS);
   }
   await cleanUp(host, device, force ? 'leave-to-holders' : 'wait');
-  host.log('info', device.id, 'disconnected');
+  host.tell('disconnected', device.id, record.options.target.text);
+  host.spares.balance();
+}
+
+/** What its disk holds waits for a successor; it is not given up because nobody serves it now. */
+function mustBeFlushed(device: Device, force: boolean): boolean {
+  return !force && device.state !== 'DEAD' && isRecoverable(device.record.shape?.flags);
+}
+
+/** It could not be stopped, and stays; its server process may have died in between. */
+async function takeBack(
+  host: Host,
+  device: Device,
+  state: DeviceState,
+  { phase, reason }: DeviceRecord,
+): Promise<void> {
+  if (device.state !== 'STOPPING') return;
+  device.setState(state, reason);
+  device.update({ phase });
+  if (await device.serverProcess?.waitForExit(0)) {
+    await recoverOrBury(host, device, 'the server process ended during a disconnect');
+  }
+}
+
+function unflushed({ record }: Device): GatewayError {
+  const text = `what was written could not be flushed: ${record.reason}`;
+  return new GatewayError('UNBD_SERVER_PROCESS', text, {
+    hint: 'to give it up: ublk-nbd disconnect --force',
+  });
+}
+
+/**
+ * What is not written yet waits for a server process: when it dies meanwhile, a successor takes
+ * over and the flush goes on. By force the STOP that follows fails what waits.
+ */
+async function flushAndStop(host: Host, device: Device, force: boolean): Promise<void> {
+  const { id, serverProcess } = device;
+  const stopping = host.control.disconnect(id, force).then(() => 'stopped' as const);
+  const canRecover = !force && isRecoverable(device.record.shape?.flags);
+  if (!canRecover || serverProcess === undefined) return void (await stopping);
+  stopping.catch(() => undefined);
+  const died = serverProcess.ended.then(({ how }) => ({ how }));
+  const first = await Promise.race([stopping, died]);
+  if (first !== 'stopped' && (await waitsForSuccessor(host, id))) {
+    await recoverDevice(host, device, `the server process ${first.how}`);
+    if (device.state !== 'CONNECTED') throw unflushed(device);
+    device.setState('STOPPING');
+    device.update({ phase: 'stopping' });
+  }
+  await stopping;
+}
+
+/** The end of a server process also follows a STOP; then the driver's device is DEAD. */
+async function waitsForSuccessor(host: Host, id: number): Promise<boolean> {
+  for (let waitedMs = 0; waitedMs < RELEASE_TIMEOUT_MS; waitedMs += OPENER_POLL_MS) {
+    const info = await host.control.info(id).catch(() => ({ state: 'LIVE' }));
+    if (info?.state !== 'LIVE') return info?.state === 'QUIESCED';
+    // Linux 6.12 needs a while to notice, and a STOP is a moment between the two.
+    await delay(OPENER_POLL_MS);
+  }
+  return false;
 }
 
 /**
@@ -63,7 +130,7 @@ async function refuseWhileOpen(host: Host, id: number): Promise<void> {
 function failAllAfter(device: Device, delayMs: number): NodeJS.Timeout {
   return setTimeout(() => {
     device.peer
-      ?.request('failAll', null, { timeoutMs: SHUTDOWN_TIMEOUT_MS })
+      ?.request('failAll', null, { timeoutMs: FAIL_ALL_TIMEOUT_MS })
       .catch(() => undefined);
   }, delayMs);
 }
@@ -84,21 +151,6 @@ export async function cleanUp(
   if (record.options.name !== undefined) await host.nodes.removeLink(record.options.name, id);
   await host.nodes.remove(record.madeNodes);
   releaseDevice(host, device);
-}
-
-/** Asks, then kills. The end of a process that the kernel does not let go is not waited for. */
-export async function endServerProcess(host: Host, device: Device): Promise<void> {
-  const { serverProcess } = device;
-  if (serverProcess === undefined || (await serverProcess.waitForExit(0))) return;
-  if (device.peer !== undefined) {
-    const options = { timeoutMs: SHUTDOWN_TIMEOUT_MS };
-    await device.peer.request('shutdown', null, options).catch(() => undefined);
-    if (await serverProcess.waitForExit(SHUTDOWN_TIMEOUT_MS)) return;
-  }
-  serverProcess.kill();
-  if (await serverProcess.waitForExit(KILL_TIMEOUT_MS)) return;
-  const { pid } = serverProcess.identity;
-  host.log('error', device.id, `server process ${pid} does not end; the kernel holds it`);
 }
 
 /** DEL_DEV; where somebody holds the device open, it goes when they close it. */

@@ -7,11 +7,13 @@
 import type { Control } from './control.ts';
 import type { Device } from './device.ts';
 import type { DeviceNodes } from './device-node.ts';
+import type { DeviceEventKind } from './events.ts';
 import type { Launch } from './launch.ts';
 import type { LogLevel } from './log.ts';
 import type { ProcessIdentity } from './process.ts';
 import type { Registry } from './registry.ts';
 import type { Peer } from './rpc.ts';
+import type { Spares } from './spare.ts';
 
 /** Server processes that were launched and have not said hello yet, by token. */
 export interface Arrivals {
@@ -26,6 +28,7 @@ export interface Host {
   readonly nodes: DeviceNodes;
   readonly launch: Launch;
   readonly arrivals: Arrivals;
+  readonly spares: Spares;
   /** This process, as the registry names the owner of a device. */
   readonly owner: ProcessIdentity & { readonly foreground: boolean };
   readonly socketPath: string;
@@ -35,5 +38,7 @@ export interface Host {
   /** Ids that the driver has, ours or not. */
   driverIds(): ReadonlySet<number>;
   nowMs(): number;
+  /** An event of a device: to the log and to subscribers. */
+  tell(kind: DeviceEventKind, device: number, text: string): void;
   log(level: LogLevel, device: number | undefined, message: string): void;
 }

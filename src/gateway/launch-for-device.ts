@@ -1,11 +1,14 @@
 /**
- * Owns: the first minute of a server process: launched, watched, and heard of by its hello.
+ * Owns: the first minute of a server process: launched, watched, and heard of by its hello; and
+ * which one a device gets.
  * Runs in: the controller and `connect --foreground`.
  * Must not: leave a server process behind that did not say hello in time.
  */
+import { randomUUID } from 'node:crypto';
 import type { Device } from './device.ts';
-import { endServerProcess } from './disconnect.ts';
+import { endProcess } from './end-process.ts';
 import type { Host } from './host.ts';
+import type { ServerProcess } from './launch.ts';
 import { deviceLost, serverEnded } from './lost.ts';
 import type { Peer } from './rpc.ts';
 import { unlessAborted } from './undo.ts';
@@ -13,34 +16,55 @@ import { unlessAborted } from './undo.ts';
 /** Node starts slowly under an emulated processor. */
 const LAUNCH_TIMEOUT_MS = 30_000;
 
+/** One that has said hello and serves nothing yet. */
+export interface ReadyProcess {
+  readonly token: string;
+  readonly serverProcess: ServerProcess;
+  readonly peer: Peer;
+}
+
 /** Starts a server process and waits for its hello; ends it when that does not come. */
-export async function launchForDevice(
+export async function launchReady(
   host: Host,
-  device: Device,
-  signal: AbortSignal,
-): Promise<Peer> {
-  const { token } = device.record;
-  const serverProcess = host.launch({ token, socketPath: host.socketPath });
+  isSpare: boolean,
+  signal?: AbortSignal,
+): Promise<ReadyProcess> {
+  const token = randomUUID();
+  const serverProcess = host.launch({ token, socketPath: host.socketPath, isSpare });
   const arrival = host.arrivals.expect(token);
-  device.attachServerProcess(serverProcess, (how) => void deviceLost(host, device, how));
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const error = serverEnded('did not say hello in time');
     timer = setTimeout(() => reject(error), LAUNCH_TIMEOUT_MS);
   });
-  const early = serverProcess.ended.then((how) => {
+  const early = serverProcess.ended.then(({ how }) => {
     throw serverEnded(how);
   });
   try {
-    const peer = await unlessAborted(Promise.race([arrival, late, early]), signal);
-    device.attachPeer(peer);
-    device.update({ serverProcess: serverProcess.identity });
-    return peer;
+    const first = Promise.race([arrival, late, early]);
+    const peer = await (signal === undefined ? first : unlessAborted(first, signal));
+    return { token, serverProcess, peer };
   } catch (error) {
-    await endServerProcess(host, device);
+    await endProcess(host, undefined, serverProcess, undefined);
     throw error;
   } finally {
     clearTimeout(timer);
     host.arrivals.forget(token);
   }
+}
+
+/** The spare where one is ready, else a new one; it is the device's from here on. */
+export async function serverProcessForDevice(
+  host: Host,
+  device: Device,
+  signal: AbortSignal,
+): Promise<Peer> {
+  const ready = (await host.spares.take()) ?? (await launchReady(host, false, signal));
+  const { token, serverProcess, peer } = ready;
+  device.attachServerProcess(serverProcess, (ending) => {
+    void deviceLost(host, device, serverProcess, ending);
+  });
+  device.attachPeer(peer);
+  device.update({ token, serverProcess: serverProcess.identity });
+  return peer;
 }

@@ -17,13 +17,23 @@ const ADOPTED_POLL_MS = 200;
 const MAXIMUM_LAST_WORDS = 40;
 /** The line that belongs into a message. */
 const TELLING = /cannot|invariant|ERROR:/;
+/** What only a process says that ends itself. */
+const FATAL_WORDS = /invariant|ERROR:/;
+
+/** How a server process ended. */
+export interface Ending {
+  /** As a sentence's end: `exited with status 1`, `was killed by SIGKILL`. */
+  readonly how: string;
+  /** By its own fault. SIGKILL comes from outside, and a regular end is none. */
+  readonly isCrash: boolean;
+}
 
 /** A server process that this process started or adopted. */
 export interface ServerProcess {
   readonly identity: ProcessIdentity;
-  /** How it ended, as a sentence's end: `exited with status 1`, `was killed by SIGKILL`. */
-  readonly ended: Promise<string>;
-  kill(): void;
+  readonly ended: Promise<Ending>;
+  /** `fault`: what it did to deserve it, as a sentence's end; the ending is then a crash. */
+  kill(fault?: string): void;
   /** True when it has ended within `timeoutMs`. */
   waitForExit(timeoutMs: number): Promise<boolean>;
 }
@@ -32,6 +42,8 @@ export interface LaunchRequest {
   readonly token: string;
   /** The socket of the one that launches; the controller's own is tried beside it later. */
   readonly socketPath: string;
+  /** Launched before it is needed: without a controller it is not needed any more. */
+  readonly isSpare: boolean;
 }
 
 export type Launch = (request: LaunchRequest) => ServerProcess;
@@ -39,7 +51,7 @@ export type Launch = (request: LaunchRequest) => ServerProcess;
 /**
  * Throws when the launcher cannot be started; that node or the addon fails shows as its early end.
  */
-export const launchServerProcess: Launch = ({ token, socketPath }) => {
+export const launchServerProcess: Launch = ({ token, socketPath, isSpare }) => {
   const log = openChildLog();
   const stderr = openSync(lastWordsPath(token), 'w', 0o600);
   const argv = ['launch', '--', process.execPath, modulePath('server-main')];
@@ -50,15 +62,22 @@ export const launchServerProcess: Launch = ({ token, socketPath }) => {
       ...cleanEnvironment(),
       UBLK_NBD_SERVER_TOKEN: token,
       UBLK_NBD_SERVER_SOCKET: socketPath,
+      ...(isSpare ? { UBLK_NBD_SERVER_SPARE: '1' } : {}),
     },
     stdio: ['ignore', log.stdio, stderr],
   });
   log.close();
   closeSync(stderr);
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+  const ended = new Promise<Ending>((resolve) => {
+    child.once('error', ({ message }) =>
+      resolve({ how: `could not be started: ${message}`, isCrash: true }),
+    );
     child.once('exit', (status, signal) =>
-      resolve(signal === null ? `exited with status ${status}` : `was killed by ${signal}`),
+      resolve(
+        signal === null
+          ? { how: `exited with status ${status}`, isCrash: status !== 0 }
+          : { how: `was killed by ${signal}`, isCrash: signal !== 'SIGKILL' },
+      ),
     );
   });
   // A child that could not be started has no pid, and one that is gone no start time: both are
@@ -70,12 +89,12 @@ export const launchServerProcess: Launch = ({ token, socketPath }) => {
 
 /** The server process of a device that an earlier controller started; no child of ours. */
 export function adoptServerProcess(identity: ProcessIdentity, token: string): ServerProcess {
-  const ended = new Promise<string>((resolve) => {
+  const ended = new Promise<Ending>((resolve) => {
     const timer = setInterval(() => {
       if (isAlive(identity)) return;
       clearInterval(timer);
       // Its exit status went to the process that started it.
-      resolve('ended');
+      resolve({ how: 'ended', isCrash: false });
     }, ADOPTED_POLL_MS);
     timer.unref();
   });
@@ -85,17 +104,24 @@ export function adoptServerProcess(identity: ProcessIdentity, token: string): Se
 function serverProcess(
   identity: ProcessIdentity,
   token: string,
-  ended: Promise<string>,
+  ended: Promise<Ending>,
 ): ServerProcess {
+  let fault: string | undefined;
   return {
     identity,
-    ended: ended.then((how) => {
+    ended: ended.then(({ how, isCrash }) => {
       const lines = takeLastWords(token);
       for (const line of lines) writeLog('error', undefined, `process ${identity.pid}: ${line}`);
+      if (fault !== undefined) return { how: fault, isCrash: true };
       const telling = lines.find((line) => TELLING.test(line)) ?? lines.at(-1);
-      return telling === undefined ? how : `${how}: ${telling}`;
+      if (telling === undefined) return { how, isCrash };
+      // Of one that was adopted the last words are all that is known.
+      return { how: `${how}: ${telling}`, isCrash: isCrash || FATAL_WORDS.test(telling) };
     }),
-    kill: () => killProcess(identity),
+    kill: (because) => {
+      fault = because;
+      killProcess(identity);
+    },
     waitForExit: (timeoutMs) => waitForExit(identity, timeoutMs),
   };
 }

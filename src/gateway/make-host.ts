@@ -12,14 +12,17 @@ import { Controller } from './controller.ts';
 import { driverIds } from './device-id.ts';
 import { deviceNodes } from './device-node.ts';
 import { processorCount } from './environment.ts';
+import { EventHub } from './events.ts';
 import type { Host } from './host.ts';
 import { launchServerProcess } from './launch.ts';
+import { launchReady } from './launch-for-device.ts';
 import { log } from './log.ts';
 import { packageFolder } from './native.ts';
 import { Operations } from './operations.ts';
 import { identify } from './process.ts';
 import { Registry } from './registry.ts';
 import { devicesDir } from './run-dir.ts';
+import { NO_SPARES, SpareKeeper } from './spare.ts';
 
 export interface Assembled {
   readonly host: Host;
@@ -38,18 +41,26 @@ export function assemble({ foreground, socketPath, idleExitMs }: AssembleOptions
   const self = identify(process.pid);
   assert(self !== undefined, 'this process is in /proc');
   const arrivals = new Arrivals();
+  const events = new EventHub();
   const host: Host = {
     control: driverControl,
     registry: new Registry(devicesDir()),
     nodes: deviceNodes,
     launch: launchServerProcess,
     arrivals,
+    spares: foreground
+      ? NO_SPARES
+      : new SpareKeeper(
+          () => launchReady(host, true),
+          () => operations.liveDevices() > 0,
+        ),
     owner: { ...self, foreground },
     socketPath,
     processors: processorCount(),
     devices: new Map(),
     driverIds,
     nowMs: Date.now,
+    tell: (kind, device, text) => events.publish(kind, device, text),
     log,
   };
   const operations = new Operations(host, packageVersion());

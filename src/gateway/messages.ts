@@ -30,9 +30,20 @@ export interface ConnectOptions {
   readonly dataPath: DataPath;
   /** Limit of each dial and handshake, ms. */
   readonly handshakeTimeoutMs: number;
+  /** When the server process dies; undefined = recover, wherever its content outlives it. */
+  readonly onCrash?: 'recover' | 'fail';
+  /** False: a write that may have been executed is never sent again; it fails instead. */
+  readonly resendWrites?: boolean;
 }
 
-export type DeviceState = 'CONNECTING' | 'CONNECTED' | 'FAILING' | 'FATAL' | 'STOPPING' | 'DEAD';
+export type DeviceState =
+  | 'CONNECTING'
+  | 'CONNECTED'
+  | 'RECOVERING'
+  | 'FAILING'
+  | 'FATAL'
+  | 'STOPPING'
+  | 'DEAD';
 
 /** One device as `list` shows it. */
 export interface DeviceView {

@@ -33,6 +33,8 @@ export interface NativeTransport {
 /** How a queue serves its device; fields are named as in adapter.h. */
 export type AdapterSpec =
   | { readonly kind: 'null' }
+  /** Every request ends with EIO: a device that is FATAL. */
+  | { readonly kind: 'error' }
   | { readonly kind: 'memory'; readonly sizeBytes: bigint }
   | {
       readonly kind: 'file';

@@ -50,7 +50,7 @@ export class Operations {
     }
     await this.refresh();
     const device = await connectDevice(this.#host, options, context);
-    this.#host.log('info', device.id, `connected to ${options.target.text}`);
+    this.#host.tell('connected', device.id, `to ${options.target.text}`);
     return device.view(false);
   }
 
@@ -72,6 +72,7 @@ export class Operations {
         hint: 'interrupt that command',
       });
     }
+    if (argument.force) device.giveUp();
     await device.exclusive(async () => {
       if (this.#host.devices.get(id) !== device) return;
       await disconnectDevice(this.#host, device, argument.force);
@@ -123,7 +124,9 @@ export class Operations {
 
   async #ownView(device: Device, verbose: boolean): Promise<DeviceView> {
     try {
-      await device.exclusive(() => this.#checkAgainstDriver(device));
+      // A recovery finds out by itself, and may take its time.
+      const isBusy = device.state === 'RECOVERING';
+      if (!isBusy) await device.exclusive(() => this.#checkAgainstDriver(device));
     } catch (error) {
       const { line } = asGatewayError(error);
       this.#host.log('warning', device.id, `the driver could not be asked: ${line}`);
@@ -135,9 +138,9 @@ export class Operations {
   async #checkAgainstDriver(device: Device): Promise<void> {
     if (device.state !== 'CONNECTED' && device.state !== 'FAILING') return;
     const info = await this.#host.control.info(device.id);
-    if (info?.state === 'LIVE') return;
-    const state = info === undefined ? 'gone' : info.state;
-    await buryDevice(this.#host, device, `another program changed the device: it is ${state}`);
+    // QUIESCED: its server process has ended a moment ago.
+    if (info !== undefined && info.state !== 'DEAD') return;
+    await buryDevice(this.#host, device, 'another program took the device away');
   }
 
   async #foreignView(record: DeviceRecord, verbose: boolean): Promise<DeviceView> {

@@ -8,6 +8,7 @@ import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
 import { checkGeometry } from '../protocols/geometry.ts';
 import type { ConnectOptions } from './messages.ts';
+import { hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
 
 /** Flags of ADD_DEV, by bit (linux/ublk_cmd.h). */
 export const FEATURE_USER_COPY = 1n << 7n;
@@ -67,6 +68,8 @@ export interface DevicePlan {
    * The driver cannot leave the partition scan out, so that the queue threads have to suppress it.
    */
   readonly suppressPartitionScan: boolean;
+  /** The kernel notices the death of a server process late unless its requests time out soon. */
+  readonly needsShortTimeout: boolean;
   readonly params: DeviceParams;
 }
 
@@ -129,6 +132,7 @@ export function planDevice(request: PlanRequest): DevicePlan {
   }
   return {
     flags:
+      recoveryFlags(options, features) |
       (wantsUserCopy ? FEATURE_USER_COPY : 0n) |
       (!options.partitionScan && offersNoScan ? FEATURE_NO_AUTO_PART_SCAN : 0n),
     queueCount,
@@ -138,6 +142,7 @@ export function planDevice(request: PlanRequest): DevicePlan {
     sizeBytes: backend.sizeBytes,
     logicalBlockBytes,
     suppressPartitionScan: !options.partitionScan && !offersNoScan,
+    needsShortTimeout: !hasModernRecovery(features),
     params: paramsFor(backend, readOnly, logicalBlockBytes, maxIoBytes),
   };
 }

@@ -15,9 +15,10 @@ export const RECORD_VERSION = 1;
 
 /**
  * adding: recorded before ADD_DEV; what is there may be undone. live: connected. stopping:
- * `disconnect` began. dead: the server process ended by itself; kept for `list` until `disconnect`.
+ * `disconnect` began. fatal: a server process answers every request with an error. dead: the server
+ * process ended by itself; kept for `list` until `disconnect`.
  */
-export const PHASES = ['adding', 'live', 'stopping', 'dead'] as const;
+export const PHASES = ['adding', 'live', 'stopping', 'fatal', 'dead'] as const;
 export type Phase = (typeof PHASES)[number];
 
 /**
@@ -30,6 +31,8 @@ export interface DeviceShape {
   readonly sizeBytes: bigint;
   readonly readOnly: boolean;
   readonly logicalBlockBytes: number;
+  /** The flags that ADD_DEV handed back; a record of an earlier version has none. */
+  readonly flags?: bigint;
 }
 
 export interface DeviceRecord {
@@ -51,6 +54,13 @@ export interface DeviceRecord {
   /** Device nodes that we made and therefore remove. */
   readonly madeNodes: readonly string[];
   readonly reason?: string;
+  /** When server processes of it crashed, as long as that counts. */
+  readonly crashesAtMs?: readonly number[];
+  /**
+   * How far a recovery came that has not ended. started: START_USER_RECOVERY was sent. fetching:
+   * and the queues of a successor may have given tags to FETCH.
+   */
+  readonly recovery?: 'none' | 'started' | 'fetching';
 }
 
 export interface RegistryContent {

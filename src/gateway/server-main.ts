@@ -16,6 +16,14 @@ const HELLO_TIMEOUT_MS = 10_000;
 const FIRST_RETRY_MS = 200;
 const LAST_RETRY_MS = 2_000;
 
+const {
+  UBLK_NBD_SERVER_TOKEN: token,
+  UBLK_NBD_SERVER_SOCKET: path,
+  UBLK_NBD_SERVER_SPARE: spare,
+} = process.env;
+/** Nobody misses it without a controller. */
+const isSpare = spare !== undefined;
+
 let peer: Peer | undefined;
 let ending = false;
 
@@ -59,6 +67,7 @@ async function serve(token: string, paths: readonly string[]): Promise<void> {
     }
     peer = undefined;
     if (server.record === undefined) {
+      if (isSpare) process.exit(0);
       log('error', undefined, 'a server process lost its controller before its device was there');
       process.exit(1);
     }
@@ -75,10 +84,9 @@ function abort(thrown: unknown): void {
 
 process.on('uncaughtException', abort);
 process.on('unhandledRejection', abort);
-process.title = 'ublk-nbd: server process';
+process.title = isSpare ? 'ublk-nbd: spare' : 'ublk-nbd: server process';
 logToStdout();
 
-const { UBLK_NBD_SERVER_TOKEN: token, UBLK_NBD_SERVER_SOCKET: path } = process.env;
 if (token === undefined || path === undefined) {
   process.stderr.write('ublk-nbd: a server process is started by the controller only\n');
   process.exit(2);

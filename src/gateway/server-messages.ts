@@ -39,6 +39,10 @@ export interface StartArgument {
   readonly readOnly: boolean;
   readonly dataPath: DataPath;
   readonly suppressPartitionScan: boolean;
+  /** The device was served by another process, which is dead. */
+  readonly recovery: boolean;
+  /** Answer every request with an error; nothing was opened. */
+  readonly failing: boolean;
   readonly record: DeviceRecord;
 }
 
@@ -50,6 +54,8 @@ export interface ServerApi {
   open: { argument: OpenArgument; answer: OpenAnswer };
   /** Starts the queues; answers when every tag has been given to FETCH. */
   start: { argument: StartArgument; answer: null };
+  /** That the JS thread runs; answered at any time. */
+  ping: { argument: null; answer: null };
   stats: { argument: null; answer: QueuesStats };
   /**
    * Every request in flight and every later one ends with EIO; nothing waits for the backend any

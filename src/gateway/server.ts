@@ -8,7 +8,13 @@ import { GatewayError } from '../protocols/errors.ts';
 import { type OpenBackend, openBackend } from './backend.ts';
 import { errnoName } from './dial.ts';
 import { log } from './log.ts';
-import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
+import {
+  type AdapterSpec,
+  type Addon,
+  loadAddon,
+  type Queues,
+  type QueuesEvent,
+} from './native.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { OpenAnswer, OpenArgument, ServerApi, StartArgument } from './server-messages.ts';
 
@@ -44,6 +50,8 @@ export class Server {
         return this.#open(argument as OpenArgument);
       case 'start':
         return this.#start(argument as StartArgument);
+      case 'ping':
+        return null;
       case 'stats':
         return this.#running().stats();
       case 'failAll':
@@ -59,6 +67,7 @@ export class Server {
 
   async #open({ options, processors }: OpenArgument): Promise<OpenAnswer> {
     if (this.#backend !== undefined) throw new GatewayError('UNBD_INTERNAL', 'opened twice');
+    process.title = 'ublk-nbd: server process';
     const backend = await openBackend(this.#addon, options, processors);
     this.#backend = backend;
     if (backend.shortfall !== undefined) {
@@ -73,12 +82,9 @@ export class Server {
   }
 
   async #start(argument: StartArgument): Promise<null> {
-    const backend = this.#backend;
-    if (backend === undefined || this.#queues !== undefined) {
-      throw new GatewayError('UNBD_INTERNAL', 'started out of order');
-    }
-    const { suppressPartitionScan, record, ...shape } = argument;
-    const adapter = backend.adapterFor(argument.queueCount, argument.readOnly);
+    if (this.#queues !== undefined) throw outOfOrder();
+    const { suppressPartitionScan, record, recovery: _, failing, ...shape } = argument;
+    const adapter = failing ? { kind: 'error' as const } : this.#backendAdapter(argument);
     process.title = `ublk-nbd: server process of ublkb${argument.devId}`;
     try {
       this.#queues = new this.#addon.Queues(
@@ -91,6 +97,11 @@ export class Server {
     }
     this.#record = record;
     return null;
+  }
+
+  #backendAdapter({ queueCount, readOnly }: StartArgument): AdapterSpec {
+    if (this.#backend === undefined) throw outOfOrder();
+    return this.#backend.adapterFor(queueCount, readOnly);
   }
 
   #told(event: QueuesEvent): void {
@@ -106,6 +117,10 @@ export class Server {
     if (this.#queues !== undefined) return this.#queues;
     throw new GatewayError('UNBD_SERVER_PROCESS', 'the queues have not been started');
   }
+}
+
+function outOfOrder(): GatewayError {
+  return new GatewayError('UNBD_INTERNAL', 'started out of order');
 }
 
 function queuesError(cause: unknown): GatewayError {

@@ -43,9 +43,9 @@ for (const kind of isBrief ? targets.slice(0, 1) : targets) {
   });
 
   claim(
-    `${kind}: kill -9 of the server process: I/O fails, list tells, disconnect cleans up`,
+    `${kind}: with --on-crash fail, kill -9 of the server process fails I/O, and list tells`,
     async (scope) => {
-      const device = await connect(scope, await targetOf(scope, kind));
+      const device = await connect(scope, await targetOf(scope, kind), '--on-crash', 'fail');
       const load = await startLoad(scope, device.path, device.node);
       process.kill((await listed(device.path)).serverPid, 'SIGKILL');
       const outcome = await load.exited;

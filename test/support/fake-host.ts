@@ -8,10 +8,11 @@ import type { Control } from '../../src/gateway/control.ts';
 import type { Device } from '../../src/gateway/device.ts';
 import type { DeviceNodes } from '../../src/gateway/device-node.ts';
 import type { Host } from '../../src/gateway/host.ts';
-import type { ServerProcess } from '../../src/gateway/launch.ts';
+import type { Ending, ServerProcess } from '../../src/gateway/launch.ts';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { Registry } from '../../src/gateway/registry.ts';
 import type { Peer } from '../../src/gateway/rpc.ts';
+import { NO_SPARES } from '../../src/gateway/spare.ts';
 import type { BackendInfo } from '../../src/protocols/adapter.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
 
@@ -44,6 +45,8 @@ export function optionsFor(more: Partial<ConnectOptions> = {}): ConnectOptions {
 export interface FakeHost extends Host {
   /** What was asked for, in order: `add 0`, `peer open`, `kill`, ... */
   readonly calls: string[];
+  /** What was told, `kind id: text`. */
+  readonly events: string[];
   /** Devices in the driver. */
   readonly driver: Set<number>;
   readonly registry: Registry;
@@ -58,6 +61,12 @@ export interface Faults {
   readonly hanging?: string;
   /** Called at each call, before it fails or hangs. */
   readonly onCall?: (call: string) => void;
+  /** What GET_FEATURES answers; by default everything. */
+  readonly features?: bigint;
+  /** What the driver says of every device; by default LIVE. */
+  readonly state?: () => string;
+  /** What the backend offers; it may throw. */
+  readonly backend?: () => BackendInfo;
   /** Ids that ADD_DEV finds taken though nothing shows them. */
   readonly taken?: readonly number[];
 }
@@ -73,10 +82,12 @@ export function fakeHost(folder: string, faults: Faults = {}): FakeHost {
     return value;
   };
   const end: { current?: (how: string) => void } = {};
+  const events: string[] = [];
   const host: FakeHost = {
     calls,
+    events,
     driver,
-    control: fakeControl(call, driver, faults.taken ?? []),
+    control: fakeControl(call, driver, faults),
     registry: new Registry(folder),
     nodes: fakeNodes(call, calls),
     launch: () => {
@@ -84,15 +95,17 @@ export function fakeHost(folder: string, faults: Faults = {}): FakeHost {
       return fakeServerProcess(calls, end);
     },
     arrivals: {
-      expect: () => call('arrival', fakePeer(call, end)),
+      expect: () => call('arrival', fakePeer(call, end, faults.backend ?? (() => backend))),
       forget: () => undefined,
     },
+    spares: NO_SPARES,
     owner: { pid: process.pid, startTicks: '1', foreground: false },
     socketPath: '/none',
     processors: 2,
     devices: new Map<number, Device>(),
     driverIds: () => driver,
     nowMs: () => 1,
+    tell: (kind, id, text) => void events.push(`${kind} ${id}: ${text}`),
     log: () => undefined,
     endServerProcess: (how) => end.current?.(how),
   };
@@ -101,9 +114,10 @@ export function fakeHost(folder: string, faults: Faults = {}): FakeHost {
 
 type Call = <T>(name: string, value: T) => Promise<T>;
 
-function fakeControl(call: Call, driver: Set<number>, taken: readonly number[]): Control {
+function fakeControl(call: Call, driver: Set<number>, faults: Faults): Control {
+  const taken = faults.taken ?? [];
   return {
-    features: () => call('features', 0xfffffn),
+    features: () => call('features', faults.features ?? 0xfffffn),
     add: async (request) => {
       const { id, flags, queueCount, depth, maxIoBytes } = request;
       await call(`add ${id}`, null);
@@ -112,6 +126,9 @@ function fakeControl(call: Call, driver: Set<number>, taken: readonly number[]):
       return { flags, queueCount, depth, maxIoBytes };
     },
     start: (id) => call(`start ${id}`, undefined),
+    recoverStart: (id) => call(`recover_start ${id}`, undefined),
+    recoverEnd: (id) => call(`recover_end ${id}`, undefined),
+    shortenTimeout: (id) => call(`timeout ${id}`, undefined),
     stop: (id) => call(`stop ${id}`, undefined),
     disconnect: (id, force) => call(`disconnect ${id}${force ? ' force' : ''}`, undefined),
     del: async (id) => {
@@ -122,7 +139,10 @@ function fakeControl(call: Call, driver: Set<number>, taken: readonly number[]):
       await call(`del_async ${id}`, null);
       driver.delete(id);
     },
-    info: (id) => call(`info ${id}`, driver.has(id) ? { state: 'LIVE', serverPid: 1 } : undefined),
+    info: (id) => {
+      const state = faults.state?.() ?? 'LIVE';
+      return call(`info ${id}`, driver.has(id) ? { state, serverPid: 1 } : undefined);
+    },
   };
 }
 
@@ -140,14 +160,18 @@ function fakeNodes(call: Call, calls: string[]): DeviceNodes {
   };
 }
 
-function fakePeer(call: Call, end: { current?: (how: string) => void }): Peer {
+function fakePeer(
+  call: Call,
+  end: { current?: (how: string) => void },
+  offered: () => BackendInfo,
+): Peer {
   const peer = {
     isClosed: false,
     remote: { hello: 'ublk-nbd', version: 1, role: 'server-process', pid: process.pid },
     close: () => undefined,
     async request(name: string): Promise<unknown> {
-      const answer = name === 'open' ? { backend, connections: undefined } : null;
       await call(`peer ${name}`, null);
+      const answer = name === 'open' ? { backend: offered(), connections: undefined } : null;
       if (name === 'shutdown') end.current?.('exited with status 0');
       return answer;
     },
@@ -160,13 +184,13 @@ function fakeServerProcess(
   end: { current?: (how: string) => void },
 ): ServerProcess {
   let alive = true;
-  let tell: (how: string) => void = () => undefined;
-  const ended = new Promise<string>((resolve) => {
+  let tell: (ending: Ending) => void = () => undefined;
+  const ended = new Promise<Ending>((resolve) => {
     tell = resolve;
   });
   end.current = (how) => {
     alive = false;
-    tell(how);
+    tell({ how, isCrash: !/SIGKILL|status 0/.test(how) });
   };
   return {
     identity: { pid: process.pid, startTicks: '1' },

@@ -164,7 +164,7 @@ t.test('a server process that ends early is the error', async (t) => {
 
 t.test('one that ends later leaves a DEAD device with the reason, until disconnect', async (t) => {
   const host = fakeHost(t.testdir());
-  const device = await connectDevice(host, options, context());
+  const device = await connectDevice(host, optionsFor({ onCrash: 'fail' }), context());
   host.endServerProcess('was killed by SIGKILL');
   await device.exclusive(async () => undefined);
   await new Promise(setImmediate);

@@ -17,6 +17,9 @@ const UBLK_ATTR_FUA = 8;
 const UBLK_F_USER_COPY = 0x80n;
 const UBLK_F_NO_AUTO_PART_SCAN = 0x40000n;
 const ALL_FEATURES = 0xfffffn;
+/** USER_RECOVERY and USER_RECOVERY_REISSUE; with them, where offered, UPDATE_SIZE and QUIESCE. */
+const OLD_RECOVERY = 0x18n;
+const RECOVERY = OLD_RECOVERY | 0x400n | 0x1000n;
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -145,13 +148,35 @@ t.test('a wire device has a queue for each connection there is', async (t) => {
 
 t.test('the partition scan is left out by the driver where it can, else by us', async (t) => {
   const noScan = { options: { partitionScan: false } };
-  t.match(plan(noScan), { flags: UBLK_F_NO_AUTO_PART_SCAN, suppressPartitionScan: false });
-  t.match(plan({ ...noScan, features: 0x1fen }), { flags: 0n, suppressPartitionScan: true });
-  t.match(plan(), { flags: 0n, suppressPartitionScan: false });
+  t.match(plan(noScan), {
+    flags: RECOVERY | UBLK_F_NO_AUTO_PART_SCAN,
+    suppressPartitionScan: false,
+  });
+  t.match(plan({ ...noScan, features: 0x1fen }), {
+    flags: OLD_RECOVERY,
+    suppressPartitionScan: true,
+  });
+  t.match(plan(), { flags: RECOVERY, suppressPartitionScan: false });
 });
 
 t.test('the user-copy path is asked for, or refused where the driver lacks it', async (t) => {
   const userCopy = { options: { dataPath: 'user-copy' } } as const;
-  t.equal(plan(userCopy).flags, UBLK_F_USER_COPY);
+  t.equal(plan(userCopy).flags, RECOVERY | UBLK_F_USER_COPY);
   t.throws(() => plan({ ...userCopy, features: 0x7en }), { code: 'UNBD_USAGE' });
 });
+
+t.test(
+  'a device outlives its server process unless that is not wanted, or is its content',
+  async (t) => {
+    const flags = (given: Partial<ConnectOptions>) => plan({ options: given }).flags;
+    t.equal(flags({}), RECOVERY);
+    t.equal(flags({ onCrash: 'recover' }), RECOVERY);
+    t.equal(flags({ onCrash: 'fail' }), 0x400n);
+    t.equal(flags({ resendWrites: false }), RECOVERY & ~0x10n, 'the kernel reissues nothing');
+    const target = { kind: 'memory', sizeBytes: 1n << 20n, text: 'memory:1M' } as const;
+    t.equal(flags({ target }), 0x400n);
+    t.throws(() => flags({ target, onCrash: 'recover' }), { code: 'UNBD_USAGE' });
+    t.equal(plan().needsShortTimeout, false);
+    t.equal(plan({ features: 0x1fen }).needsShortTimeout, true);
+  },
+);

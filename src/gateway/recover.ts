@@ -1,0 +1,188 @@
+/**
+ * Owns: the way from a dead server process to a successor that serves the same device, and where
+ * there is none to one that answers everything with an error.
+ * Runs in: the controller and `connect --foreground`; the caller holds the device's `exclusive`.
+ * Must not: let anybody hang: it ends with a device that is served, FATAL or DEAD, or is left to
+ * who gave it up. Serve bytes of another image. Send START_USER_RECOVERY twice before an END has
+ * succeeded where the kernel does not bear it.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { asGatewayError } from '../protocols/errors.ts';
+import type { Device } from './device.ts';
+import { endServerProcess } from './end-process.ts';
+import type { Host } from './host.ts';
+import { serverProcessForDevice } from './launch-for-device.ts';
+import { buryDevice, serverEnded } from './lost.ts';
+import { hasModernRecovery, isCrashLoop } from './recovery-policy.ts';
+import type { DeviceRecord } from './registry.ts';
+import type { Peer } from './rpc.ts';
+import type { OpenAnswer, OpenArgument } from './server-messages.ts';
+import { startQueues } from './start-queues.ts';
+import { unlessAborted } from './undo.ts';
+
+const ATTEMPTS = 5;
+const FIRST_PAUSE_MS = 100;
+const LAST_PAUSE_MS = 5_000;
+/** How long a successor tries to reach the backend. */
+const BACKEND_PATIENCE_MS = 30_000;
+/** Above what the server process's own limits add up to; it answers or fails before. */
+const OPEN_TIMEOUT_MS = 300_000;
+
+/** Ends with the device CONNECTED, FATAL, DEAD, or given up. `reason` is why it is not served. */
+export async function recoverDevice(host: Host, device: Device, reason: string): Promise<void> {
+  const startedAtMs = performance.now();
+  device.setState('RECOVERING', reason);
+  device.update({});
+  host.tell('recovering', device.id, reason);
+  let verdict: string | undefined;
+  let pauseMs = FIRST_PAUSE_MS;
+  for (let attempt = 1; attempt <= ATTEMPTS && verdict === undefined; attempt += 1) {
+    if (isCrashLoop(device.record.crashesAtMs ?? [])) break;
+    try {
+      verdict = await tryRecovery(host, device);
+      if (verdict === undefined) {
+        recovered(host, device, performance.now() - startedAtMs);
+        return;
+      }
+    } catch (thrown) {
+      const { message } = asGatewayError(thrown);
+      if (!device.ending.aborted) host.log('warning', device.id, `recovery failed: ${message}`);
+      reason = message;
+    }
+    await endServerProcess(host, device);
+    if (verdict === undefined) await pause(device, pauseMs);
+    if (device.ending.aborted) return;
+    pauseMs *= 2;
+  }
+  await failDevice(host, device, verdict ?? `server processes die again and again: ${reason}`);
+}
+
+/**
+ * A server process that answers every request with EIO takes the device over; where not even that
+ * works the device is taken from the driver. Either way nobody waits.
+ */
+export async function failDevice(host: Host, device: Device, reason: string): Promise<void> {
+  host.tell('fatal', device.id, reason);
+  if (isBeyondRecovery(device.record)) return buryDevice(host, device, reason);
+  try {
+    const peer = await serverProcessForDevice(host, device, device.ending);
+    await takeOver(host, device, peer, true);
+    device.setState('FATAL', reason);
+    device.update({ phase: 'fatal', crashesAtMs: [] });
+  } catch (error) {
+    await endServerProcess(host, device);
+    if (device.ending.aborted) return;
+    const { message } = asGatewayError(error);
+    host.log('error', device.id, `cannot be served even with errors: ${message}`);
+    await buryDevice(host, device, reason);
+  }
+}
+
+function recovered(host: Host, device: Device, durationMs: number): void {
+  device.setState('CONNECTED');
+  device.update({ phase: 'live' });
+  const pid = device.serverProcess?.identity.pid;
+  const duration = `${Math.round(durationMs)} ms`;
+  host.tell('reissued', device.id, `process ${pid} took over in ${duration}`);
+  host.spares.balance();
+}
+
+/**
+ * One successor. Undefined: it serves; a text: no successor ever can, and why. Throws when another
+ * may.
+ */
+async function tryRecovery(host: Host, device: Device): Promise<string | undefined> {
+  if (isBeyondRecovery(device.record)) {
+    return 'a successor of the server process died half-way, which this kernel cannot mend';
+  }
+  const peer = await serverProcessForDevice(host, device, device.ending);
+  // A successor that can wait for its backend would be prepared without it, and this come last.
+  const opened = await openBackend(host, device, peer);
+  if (typeof opened === 'string') return opened;
+  const difference = differenceTo(device.record, opened);
+  if (difference !== undefined) return `the backend has another image: ${difference}`;
+  await takeOver(host, device, peer, false);
+  device.update({ backend: opened.backend });
+  return undefined;
+}
+
+/** The driver lets go of the dead process, the successor fetches, the driver starts to send. */
+async function takeOver(host: Host, device: Device, peer: Peer, failing: boolean): Promise<void> {
+  const { id, record } = device;
+  if (record.recovery !== 'started' || isModern(record)) {
+    // Recorded before: a controller that dies in between must not be followed by a second START.
+    device.update({ recovery: 'started' });
+    await unlessEnded(device, host.control.recoverStart(id)).catch((error) => {
+      // It was not done.
+      if (asGatewayError(error).code === 'UNBD_DEVICE_BUSY') device.update({ recovery: 'none' });
+      throw error;
+    });
+  }
+  device.update({ recovery: 'fetching' });
+  const how = { suppressPartitionScan: false, recovery: true, failing };
+  await unlessEnded(device, startQueues(device, peer, how));
+  const abort = new AbortController();
+  try {
+    await unlessEnded(device, host.control.recoverEnd(id, peer.remote.pid, abort.signal));
+  } finally {
+    abort.abort();
+  }
+  device.update({ recovery: 'none' });
+}
+
+/** What the backend offers; a text when it stayed away. Throws when the server process ended. */
+async function openBackend(host: Host, device: Device, peer: Peer): Promise<OpenAnswer | string> {
+  const { options, shape } = device.record;
+  // The device has its queues, so fewer connections will not do.
+  const same = { ...options, queues: shape?.queues ?? 1 };
+  const argument: OpenArgument = { options: same, processors: host.processors };
+  const deadlineMs = performance.now() + BACKEND_PATIENCE_MS;
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
+    try {
+      const opening = peer.request('open', argument, { timeoutMs: OPEN_TIMEOUT_MS });
+      return (await unlessEnded(device, opening)) as OpenAnswer;
+    } catch (error) {
+      if (peer.isClosed || device.ending.aborted) throw error;
+      const { message } = asGatewayError(error);
+      if (performance.now() >= deadlineMs) return message;
+      host.log('warning', device.id, `the successor waits for its backend: ${message}`);
+    }
+    await pause(device, pauseMs);
+  }
+}
+
+/** Why `opened` cannot be the image that the device has shown until now. */
+function differenceTo({ shape, backend }: DeviceRecord, opened: OpenAnswer): string | undefined {
+  const { sizeBytes, readOnly, minimumBlockBytes, canFlush } = opened.backend;
+  if (shape === undefined) return 'it was never added';
+  if (sizeBytes < shape.sizeBytes) return `${sizeBytes} bytes instead of ${shape.sizeBytes}`;
+  if (readOnly && !shape.readOnly) return 'it is read-only now';
+  if (minimumBlockBytes > shape.logicalBlockBytes) return `blocks of ${minimumBlockBytes} bytes`;
+  if (backend?.canFlush === true && !canFlush && !shape.readOnly) return 'it cannot flush any more';
+  const { connections } = opened;
+  const tooFew = connections !== undefined && connections < shape.queues;
+  return tooFew ? `${connections} connections instead of ${shape.queues}` : undefined;
+}
+
+/** This kernel neither takes back the tags that a dead successor has, nor gives them anew. */
+function isBeyondRecovery(record: DeviceRecord): boolean {
+  return record.recovery === 'fetching' && !isModern(record);
+}
+
+function isModern({ shape }: DeviceRecord): boolean {
+  return hasModernRecovery(shape?.flags ?? 0n);
+}
+
+/** Rejects as soon as the device's server process ends, or the device is given up. */
+async function unlessEnded<T>(device: Device, promise: Promise<T>): Promise<T> {
+  const ended = device.serverProcess?.ended.then(({ how }) => {
+    throw serverEnded(how);
+  });
+  const racers = ended === undefined ? [promise] : [promise, ended];
+  return unlessAborted(Promise.race(racers), device.ending);
+}
+
+async function pause(device: Device, pauseMs: number): Promise<void> {
+  const options = { signal: device.ending };
+  await delay(Math.min(pauseMs, LAST_PAUSE_MS), undefined, options).catch(() => undefined);
+}

@@ -1,0 +1,171 @@
+/**
+ * Claim: a device outlives its server process: whoever reads or writes sees a pause and no error,
+ * whatever kills it, and one that dies again and again ends in EIO, never in a hang.
+ * Method: kill -9, SIGSTOP and SIGABRT under fio with its checksums, under a mounted ext4, during
+ * a disconnect; the controller killed with it. ublksrv's generic/004 to 006.
+ */
+import assert from 'node:assert/strict';
+import { constants } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isBrief, isFull } from '../support/amount.ts';
+import { type Backend, startNbdkit } from '../support/backends.ts';
+import { sysfsText } from '../support/block.ts';
+import { claim } from '../support/claim.ts';
+import { DirectFile, errorOf } from '../support/direct-file.ts';
+import { fioVerify, fioWords } from '../support/fio.ts';
+import { controllerPid } from '../support/leftovers.ts';
+import { must, shell, start, until } from '../support/process.ts';
+import { connect, type Device, listed, ublkNbd, ublkNbdMust } from '../support/product.ts';
+import type { Scope } from '../support/scope.ts';
+
+const KILLS = isFull ? 100 : isBrief ? 8 : 30;
+
+async function serverPid({ path }: Device): Promise<number> {
+  return (await listed(path)).serverPid;
+}
+
+/** Requests that the disk has given away and not got back. */
+function inFlight(device: Device): number {
+  const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+async function untilServedByAnother(device: Device, pid: number): Promise<void> {
+  await until('a successor serves', async () => {
+    const { state, serverPid: now } = await listed(device.path);
+    assert(state === 'CONNECTED' || state === 'RECOVERING', `the device is ${state}`);
+    return state === 'CONNECTED' && now !== pid;
+  });
+}
+
+/** Kills the server process with `signal`, under load; waits for the next. */
+async function kill(device: Device, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+  const pid = await serverPid(device);
+  process.kill(pid, signal);
+  await untilServedByAnother(device, pid);
+}
+
+/** A backend that takes its time, so that requests are in flight at every moment. */
+function slowBackend(scope: Scope): Promise<Backend> {
+  return startNbdkit(scope, ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms']);
+}
+
+/** The longest that the log says a recovery took. */
+async function tellPauses(device: Device): Promise<void> {
+  const log = await ublkNbdMust('logs', device.path);
+  const pauses = [...log.matchAll(/took over in (\d+) ms/g)].map(([, ms]) => Number(ms));
+  pauses.sort((a, b) => a - b);
+  const middle = pauses[Math.floor(pauses.length / 2)];
+  process.stdout.write(
+    `# ${pauses.length} recoveries, median ${middle} ms, worst ${pauses.at(-1)} ms\n`,
+  );
+}
+
+claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async (scope) => {
+  const device = await connect(scope, (await slowBackend(scope)).target);
+  let isDone = false;
+  let busyKills = 0;
+  const killing = async (): Promise<void> => {
+    for (let count = 0; count < KILLS && !isDone; count += 1) {
+      await until('16 requests are in flight', () => isDone || inFlight(device) >= 16);
+      busyKills += 1;
+      await kill(device);
+      await delay(Math.random() * 1000);
+    }
+    isDone = true;
+  };
+  const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
+  const killer = killing();
+  while (!isDone) await fioVerify(device.path, options);
+  await killer;
+  assert.equal(busyKills, KILLS, 'every kill met requests in flight');
+  await tellPauses(device);
+  await device.disconnect();
+});
+
+claim(
+  'the controller and the server process die together: the next command recovers',
+  async (scope) => {
+    const device = await connect(scope, (await slowBackend(scope)).target);
+    const file = new DirectFile(device.path);
+    scope.defer(() => file.close());
+    const block = Buffer.alloc(4096, 'kept');
+    file.write(8192, block);
+    const pid = await serverPid(device);
+    const controller = controllerPid();
+    assert(controller !== undefined);
+    process.kill(controller, 'SIGKILL');
+    process.kill(pid, 'SIGKILL');
+    const options = { rw: 'randread', bs: '4k', number_ios: 200, iodepth: 16 };
+    const load = start(scope, fioWords({ path: device.path, options }));
+    await delay(500);
+    assert(inFlight(device) > 0, 'I/O waits');
+    await untilServedByAnother(device, pid);
+    assert.equal((await load.exited).status, 0, 'and is done');
+    assert(file.read(8192, 4096).equals(block));
+    file.close();
+    await device.disconnect();
+  },
+);
+
+claim('a server process that stands still is killed and recovered', async (scope) => {
+  const device = await connect(scope, (await slowBackend(scope)).target);
+  const pid = await serverPid(device);
+  process.kill(pid, 'SIGSTOP');
+  await untilServedByAnother(device, pid);
+  const file = new DirectFile(device.path, constants.O_RDONLY);
+  file.read(0, 4096);
+  file.close();
+  assert.match(await ublkNbdMust('logs', device.path), /did not answer for 10 s/);
+  await device.disconnect();
+});
+
+claim(
+  'five crashes in a row are FATAL: EIO at once, and disconnect --force is clean',
+  async (scope) => {
+    const device = await connect(scope, (await slowBackend(scope)).target);
+    for (let crash = 1; crash < 5; crash += 1) await kill(device, 'SIGABRT');
+    process.kill(await serverPid(device), 'SIGABRT');
+    const file = new DirectFile(device.path);
+    scope.defer(() => file.close());
+    await until('it is FATAL', async () => (await listed(device.path)).state === 'FATAL');
+    assert.match((await listed(device.path)).reason ?? '', /again and again/);
+    assert.equal(
+      errorOf(() => file.read(0, 4096)),
+      'EIO',
+    );
+    file.close();
+    await device.disconnect('--force');
+  },
+);
+
+claim('a mounted ext4 lives through it, and umount frees the disk', async (scope) => {
+  const backend = await startNbdkit(scope, ['memory', '64M']);
+  const device = await connect(scope, backend.target);
+  await must(['mkfs.ext4', '-q', device.path]);
+  const folder = scope.path('mounted');
+  await shell(`mkdir ${folder}; mount ${device.path} ${folder}`);
+  const each = 'echo $i > file$i; sync -f file$i';
+  const work = shell(`cd ${folder}; for i in $(seq 100); do ${each}; done; cat file* | wc -l`);
+  for (let count = 0; count < 3; count += 1) {
+    await delay(500);
+    await kill(device);
+  }
+  assert.equal((await work).trim(), '100');
+  await must(['umount', folder]);
+  new DirectFile(device.path, constants.O_RDWR | constants.O_EXCL).close();
+  await must(['fsck.ext4', '-f', '-n', device.path]);
+  await device.disconnect();
+});
+
+claim('it dies during a disconnect: what was written reaches the backend first', async (scope) => {
+  const backend = await startNbdkit(scope, ['--filter=delay', 'memory', '16M', 'wdelay=300ms']);
+  const device = await connect(scope, backend.target);
+  await must(['dd', 'if=/dev/urandom', `of=${device.path}`, 'bs=1M', 'count=8', 'status=none']);
+  const pid = await serverPid(device);
+  const disconnecting = ublkNbd(['disconnect', device.path], { env: {} });
+  await until('its flush is under way', () => inFlight(device) > 0, 20_000).catch(() => undefined);
+  process.kill(pid, 'SIGKILL');
+  const outcome = await disconnecting;
+  assert.equal(outcome.status, 0, outcome.stderr);
+});
