@@ -271,6 +271,15 @@ TEST("a damaged log is refused, whatever byte of it is wrong") {
   write_file(damaged, good + "x");
   CHECK(contains(refusal(damaged, 1, &error), "size"));
 
+  // Numbers that were never given: the device's last one is at byte 64.
+  std::string ahead = good;
+  ahead[64] = 4;
+  write_file(damaged, ahead);
+  CHECK(contains(refusal(damaged, 1, &error), "not in order") && error == EINVAL);
+  ahead[64] = 1;
+  write_file(damaged, ahead);
+  CHECK(contains(refusal(damaged, 1, &error), "more is flushed") && error == EINVAL);
+
   // What is accepted all the same must hold entries that were written so: payloads carry no check.
   std::mt19937_64 random(1);
   int refused = 0;
@@ -312,6 +321,12 @@ TEST("where the file system is full the log is full, and a write of a MiB still 
     bool ok = written >= 2 * kMiB && written < 4 * kMiB && log->is_half_full(0);
     ok = ok && log->reserve(1, kMiB) && !log->reserve(1, kMiB);
     log->release(1, kMiB);
+    log->flushed(log->sequence());
+    // Once it is empty it begins anew, wherever its begin had come to.
+    for (int count = 0; count < 4 && ok; ++count)
+      ok = write(*log, 1, 0, payload_of(1, kMiB / 4));
+    log->flushed(log->sequence() - 1);
+    ok = ok && !log->reserve(1, kMiB);
     log->flushed(log->sequence());
     for (int round = 0; round < 20 && ok; ++round) {
       ok = write(*log, round % 2, 0, payload_of(1, kMiB)) && !entries_of(*log).empty();
