@@ -7,7 +7,7 @@
 import type { DaemonOptions } from '../src/gateway/daemon.ts';
 import type { Check } from '../src/gateway/doctor.ts';
 import type { TargetInfo } from '../src/gateway/info.ts';
-import type { ConnectOptions, DeviceView } from '../src/gateway/messages.ts';
+import type { ConnectOptions, DeviceEvent, DeviceView } from '../src/gateway/messages.ts';
 import type { MountRequest } from '../src/gateway/mount.ts';
 import type { Target } from '../src/protocols/adapter.ts';
 
@@ -21,6 +21,10 @@ export interface Gateway {
     onReady: (device: DeviceView) => void,
   ): Promise<void>;
   disconnect(device: string, force: boolean): Promise<void>;
+  /** Returns when the device is served again. */
+  recover(device: string): Promise<void>;
+  /** Returns on `signal`. */
+  events(signal: AbortSignal, onEvent: (event: DeviceEvent) => void): Promise<void>;
   list(verbose: boolean): Promise<readonly DeviceView[]>;
   /** The devices of a controller that runs; none is started. */
   listRunning(): Promise<readonly DeviceView[]>;
@@ -48,6 +52,13 @@ export const gateway: Gateway = {
   },
   async disconnect(device, force) {
     await (await client()).callController('disconnect', { device, force });
+  },
+  async recover(device) {
+    await (await client()).callController('recover', { device });
+  },
+  async events(signal, onEvent) {
+    const { withController } = await client();
+    await withController((call) => call('events', null, { signal }), signal, onEvent);
   },
   async list(verbose) {
     return (await client()).callController('list', { verbose });

@@ -3,8 +3,8 @@
  * Runs in: the CLI.
  * Must not: stop at the first device that refuses; --all tries every one and tells every refusal.
  */
-import { asGatewayError, type GatewayError } from '../../src/protocols/errors.ts';
 import { defineCommand, usageError } from '../command.ts';
+import { forEachDevice } from '../each-device.ts';
 
 export const command = defineCommand({
   examples: [
@@ -24,24 +24,13 @@ export const command = defineCommand({
           describe: 'Also when it is mounted or open; what was not written is lost',
         },
       }),
-  run: async (args, { gateway, warn }) => {
+  run: async (args, context) => {
+    const { gateway } = context;
     const force = args.force === true;
     if ((args.all === true) === (args.device !== undefined)) {
       throw usageError('disconnect needs either a device or --all', 'see: ublk-nbd list');
     }
     if (args.device !== undefined) return await gateway.disconnect(args.device, force);
-    const failures: GatewayError[] = [];
-    for (const { path } of await gateway.list(false)) {
-      try {
-        await gateway.disconnect(path, force);
-      } catch (error) {
-        const failure = asGatewayError(error);
-        // Removed by somebody else since it was listed: that is what was asked for.
-        if (failure.code !== 'UNBD_DEVICE_ABSENT') failures.push(failure);
-      }
-    }
-    const last = failures.pop();
-    for (const failure of failures) warn(failure.line);
-    if (last !== undefined) throw last;
+    await forEachDevice(context, (path) => gateway.disconnect(path, force));
   },
 });

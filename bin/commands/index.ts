@@ -33,6 +33,18 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./list.ts'),
   },
   {
+    name: 'recover',
+    positionals: '[device]',
+    summary: 'Serve a device again whose server process died',
+    load: () => import('./recover.ts'),
+  },
+  {
+    name: 'events',
+    positionals: '',
+    summary: 'Print what happens to the devices, until interrupted',
+    load: () => import('./events.ts'),
+  },
+  {
     name: 'info',
     positionals: '<target>',
     summary: 'Show what a backend offers; makes no device and needs no root',

@@ -7,7 +7,7 @@
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
-import type { ControllerApi } from './messages.ts';
+import { type ControllerApi, DEVICE_EVENT, type DeviceEvent } from './messages.ts';
 import { Peer } from './rpc.ts';
 import { controllerSocket, prepareRunDir, requireRoot } from './run-dir.ts';
 import { startController } from './start-controller.ts';
@@ -46,10 +46,11 @@ export function callController<Name extends keyof ControllerApi>(
 export async function withController<T>(
   use: (call: ControllerCall) => Promise<T>,
   signal?: AbortSignal,
+  onEvent?: (event: DeviceEvent) => void,
 ): Promise<T> {
   requireRoot();
   prepareRunDir();
-  const peer = await reachController(signal);
+  const peer = await reachController(signal, onEvent);
   try {
     return await use(callOver(peer));
   } finally {
@@ -78,7 +79,10 @@ async function takeBack(peer: Peer, answer: unknown): Promise<never> {
 /**
  * A peer at `path`, or undefined where nothing listens. Rejects when what listens does not answer.
  */
-export async function openPeer(path: string): Promise<Peer | undefined> {
+export async function openPeer(
+  path: string,
+  onEvent: (event: DeviceEvent) => void = () => undefined,
+): Promise<Peer | undefined> {
   const socket = await connectSocket(path);
   if (socket === undefined) return undefined;
   return Peer.open(socket, {
@@ -86,17 +90,23 @@ export async function openPeer(path: string): Promise<Peer | undefined> {
     helloTimeoutMs: HELLO_TIMEOUT_MS,
     otherSide: 'the controller',
     closedCode: 'UNBD_CONTROLLER',
+    onEvent: (name, argument) => {
+      if (name === DEVICE_EVENT) onEvent(argument as DeviceEvent);
+    },
   });
 }
 
-async function reachController(signal?: AbortSignal): Promise<Peer> {
+async function reachController(
+  signal?: AbortSignal,
+  onEvent?: (event: DeviceEvent) => void,
+): Promise<Peer> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   let failure: GatewayError | undefined;
   let started = false;
   for (;;) {
     if (signal?.aborted) throw new GatewayError('UNBD_INTERRUPTED', 'interrupted');
     try {
-      const peer = await openPeer(controllerSocket());
+      const peer = await openPeer(controllerSocket(), onEvent);
       if (peer !== undefined) return peer;
     } catch (error) {
       // A controller that ends because nothing is left to do closes the connection; the next try

@@ -8,9 +8,10 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { Arrivals } from './arrivals.ts';
+import { boundedListener } from './events.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { Host } from './host.ts';
-import type { ControllerApi } from './messages.ts';
+import { type ControllerApi, DEVICE_EVENT, type DeviceEvent } from './messages.ts';
 import type { QueuesEvent } from './native.ts';
 import type { Operations } from './operations.ts';
 import { Peer, type RequestContext } from './rpc.ts';
@@ -143,6 +144,10 @@ export class Controller {
         return this.#operations.connect(argument as ControllerApi['connect']['argument'], context);
       case 'disconnect':
         return this.#operations.disconnect(argument as ControllerApi['disconnect']['argument']);
+      case 'recover':
+        return this.#operations.recover((argument as ControllerApi['recover']['argument']).device);
+      case 'events':
+        return this.#follow(context);
       case 'list':
         return this.#operations.list((argument as ControllerApi['list']['argument']).verbose);
       case 'shutdown':
@@ -152,6 +157,18 @@ export class Controller {
           hint: 'the controller is of another version: ublk-nbd daemon --help',
         });
     }
+  }
+
+  /** Ends with the request. */
+  #follow({ peer, signal }: RequestContext): Promise<null> {
+    return new Promise((resolve) => {
+      const send = (event: DeviceEvent): void => peer.event(DEVICE_EVENT, event);
+      const stop = this.#host.subscribe(boundedListener(send, () => peer.unsentBytes));
+      signal.addEventListener('abort', () => {
+        stop();
+        resolve(null);
+      });
+    });
   }
 
   #shutdown(keepDevices: boolean): null {

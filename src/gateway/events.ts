@@ -1,9 +1,13 @@
 /**
  * Owns: what happens to devices, as events: into the log and to whoever has subscribed.
  * Runs in: the controller and `connect --foreground`.
- * Must not: wait for a subscriber, or keep an event for one.
+ * Must not: wait for a subscriber, or keep events without a bound for one that does not read.
  */
 import { type LogLevel, log } from './log.ts';
+import type { DeviceEvent, DeviceEventKind } from './messages.ts';
+
+/** Some thousand events; a subscriber that is further behind misses some, and is told. */
+const BACKLOG_BYTES = 256 * 1024;
 
 const LEVELS = {
   connected: 'info',
@@ -14,22 +18,10 @@ const LEVELS = {
   failing: 'error',
   recovering: 'warning',
   reissued: 'info',
-  upgraded: 'info',
   fatal: 'error',
   dead: 'error',
   disconnected: 'info',
-} as const satisfies Record<string, LogLevel>;
-
-export type DeviceEventKind = keyof typeof LEVELS;
-
-export interface DeviceEvent {
-  readonly atMs: number;
-  /** N of /dev/ublkbN. */
-  readonly device: number;
-  readonly kind: DeviceEventKind;
-  /** One line for people. */
-  readonly text: string;
-}
+} as const satisfies Record<DeviceEventKind, LogLevel>;
 
 export type EventListener = (event: DeviceEvent) => void;
 
@@ -47,4 +39,20 @@ export class EventHub {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
+}
+
+/** Passes events on as long as what was sent before has been read. */
+export function boundedListener(
+  send: (event: DeviceEvent) => void,
+  unsentBytes: () => number,
+): EventListener {
+  let missed = 0;
+  return (event) => {
+    if (unsentBytes() > BACKLOG_BYTES) {
+      missed += 1;
+      return;
+    }
+    send(missed === 0 ? event : { ...event, missed });
+    missed = 0;
+  };
 }

@@ -7,9 +7,10 @@
 import type { Control } from './control.ts';
 import type { Device } from './device.ts';
 import type { DeviceNodes } from './device-node.ts';
-import type { DeviceEventKind } from './events.ts';
+import type { EventListener } from './events.ts';
 import type { Launch } from './launch.ts';
 import type { LogLevel } from './log.ts';
+import type { DeviceEventKind } from './messages.ts';
 import type { ProcessIdentity } from './process.ts';
 import type { Registry } from './registry.ts';
 import type { Peer } from './rpc.ts';
@@ -40,5 +41,7 @@ export interface Host {
   nowMs(): number;
   /** An event of a device: to the log and to subscribers. */
   tell(kind: DeviceEventKind, device: number, text: string): void;
+  /** Returns what ends the subscription. */
+  subscribe(listener: EventListener): () => void;
   log(level: LogLevel, device: number | undefined, message: string): void;
 }

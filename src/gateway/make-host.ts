@@ -61,6 +61,7 @@ export function assemble({ foreground, socketPath, idleExitMs }: AssembleOptions
     driverIds,
     nowMs: Date.now,
     tell: (kind, device, text) => events.publish(kind, device, text),
+    subscribe: (listener) => events.subscribe(listener),
     log,
   };
   const operations = new Operations(host, packageVersion());

@@ -71,12 +71,44 @@ export interface DeviceView {
   };
 }
 
+export type DeviceEventKind =
+  | 'connected'
+  | 'adopted'
+  | 'lost'
+  | 'holding'
+  | 'replayed'
+  | 'failing'
+  | 'recovering'
+  | 'reissued'
+  | 'fatal'
+  | 'dead'
+  | 'disconnected';
+
+/** What happened to a device; also the controller's event of an `events` request. */
+export interface DeviceEvent {
+  readonly atMs: number;
+  /** N of /dev/ublkbN. */
+  readonly device: number;
+  readonly kind: DeviceEventKind;
+  /** One line for people. */
+  readonly text: string;
+  /** Events before this one that the subscriber was too slow for. */
+  readonly missed?: number;
+}
+
+/** Name of that event on the wire. */
+export const DEVICE_EVENT = 'device';
+
 /** Request name to argument and answer. */
 export interface ControllerApi {
   ping: { argument: null; answer: { version: string; pid: number } };
   connect: { argument: ConnectOptions; answer: DeviceView };
   /** `device` is N, ublkbN, /dev/ublkbN or a name. */
   disconnect: { argument: { device: string; force: boolean }; answer: { id: number } };
+  /** Waits for a recovery that goes on, begins one where the device is FATAL. */
+  recover: { argument: { device: string }; answer: DeviceView };
+  /** A DeviceEvent for each event from here on, until the asker cancels. */
+  events: { argument: null; answer: null };
   list: { argument: { verbose: boolean }; answer: readonly DeviceView[] };
   /**
    * Ends the controller; refuses (UNBD_DEVICE_BUSY) while devices are there, unless `keepDevices`.

@@ -8,13 +8,14 @@ import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { adoptOrphans, adoptRecord } from './adopt.ts';
 import { callOver, openPeer } from './client.ts';
 import { connectDevice } from './connect.ts';
-import { type Device, viewOf } from './device.ts';
+import { Device, viewOf } from './device.ts';
 import { parseDevice } from './device-name.ts';
 import { disconnectDevice } from './disconnect.ts';
 import type { Host } from './host.ts';
 import { buryDevice } from './lost.ts';
 import type { ConnectOptions, ControllerApi, DeviceView } from './messages.ts';
 import { isAlive } from './process.ts';
+import { recoverByHand } from './recover.ts';
 import { type DeviceRecord, isRecord } from './registry.ts';
 import type { RequestContext } from './rpc.ts';
 import { foregroundSocket } from './run-dir.ts';
@@ -55,17 +56,8 @@ export class Operations {
   }
 
   async disconnect(argument: ControllerApi['disconnect']['argument']): Promise<{ id: number }> {
-    const reference = parseDevice(argument.device);
-    await this.refresh();
-    const isMeant = ({ id, options }: DeviceRecord): boolean =>
-      'id' in reference ? id === reference.id : options.name === reference.name;
-    const device = [...this.#host.devices.values()].find((one) => isMeant(one.record));
-    if (device === undefined) {
-      const record = this.#foreignRecords().find(isMeant);
-      if (record !== undefined) return this.#forwardDisconnect(record, argument.force);
-      const text = `there is no device ${argument.device} of ublk-nbd`;
-      throw new GatewayError('UNBD_DEVICE_ABSENT', text, { hint: 'see: ublk-nbd list' });
-    }
+    const device = await this.#find(argument.device);
+    if (!(device instanceof Device)) return this.#forwardDisconnect(device, argument.force);
     const { id } = device;
     if (device.state === 'CONNECTING') {
       throw new GatewayError('UNBD_DEVICE_BUSY', `ublkb${id} is being connected`, {
@@ -78,6 +70,31 @@ export class Operations {
       await disconnectDevice(this.#host, device, argument.force);
     });
     return { id };
+  }
+
+  async recover(name: string): Promise<DeviceView> {
+    const device = await this.#find(name);
+    if (!(device instanceof Device)) throw ownedBy(device, 'which recovers it itself');
+    await device.exclusive(() => recoverByHand(this.#host, device));
+    const { state, id, record } = device;
+    if (state === 'CONNECTED' || state === 'FAILING') return device.view(false);
+    const text = `ublkb${id} is ${state}${record.reason === undefined ? '' : `: ${record.reason}`}`;
+    const hint = `mend that and try again, or run: ublk-nbd disconnect --force ${id}`;
+    throw new GatewayError('UNBD_SERVER_PROCESS', text, { hint });
+  }
+
+  /** A device of ours, or the record of one whose owner is another process. */
+  async #find(name: string): Promise<Device | DeviceRecord> {
+    const reference = parseDevice(name);
+    await this.refresh();
+    const isMeant = ({ id, options }: DeviceRecord): boolean =>
+      'id' in reference ? id === reference.id : options.name === reference.name;
+    const device = [...this.#host.devices.values()].find((one) => isMeant(one.record));
+    const found = device ?? this.#foreignRecords().find(isMeant);
+    if (found !== undefined) return found;
+    throw new GatewayError('UNBD_DEVICE_ABSENT', `there is no device ${name} of ublk-nbd`, {
+      hint: 'see: ublk-nbd list',
+    });
   }
 
   async list(verbose: boolean): Promise<readonly DeviceView[]> {
@@ -162,8 +179,7 @@ export class Operations {
     const peer = await openPeer(foregroundSocket(owner.pid));
     if (peer === undefined || !isAlive(owner)) {
       peer?.close();
-      const text = `ublkb${id} belongs to process ${owner.pid}, which does not answer`;
-      throw new GatewayError('UNBD_DEVICE_BUSY', text, { hint: `end it: kill ${owner.pid}` });
+      throw ownedBy(record, 'which does not answer');
     }
     try {
       const argument = { device: String(id), force };
@@ -175,4 +191,9 @@ export class Operations {
       peer.close();
     }
   }
+}
+
+function ownedBy({ id, owner }: DeviceRecord, what: string): GatewayError {
+  const text = `ublkb${id} belongs to process ${owner.pid}, ${what}`;
+  return new GatewayError('UNBD_DEVICE_BUSY', text, { hint: `end it: kill ${owner.pid}` });
 }

@@ -50,11 +50,23 @@ export async function recoverDevice(host: Host, device: Device, reason: string):
       reason = message;
     }
     await endServerProcess(host, device);
+    if (await isGone(host, device)) {
+      return buryDevice(host, device, 'another program took the device away');
+    }
     if (verdict === undefined) await pause(device, pauseMs);
     if (device.ending.aborted) return;
     pauseMs *= 2;
   }
   await failDevice(host, device, verdict ?? `server processes die again and again: ${reason}`);
+}
+
+/** What the user has mended: a device that answers with errors gets another chance. */
+export async function recoverByHand(host: Host, device: Device): Promise<void> {
+  if (device.state !== 'FATAL') return;
+  device.setState('RECOVERING', device.record.reason);
+  device.update({ crashesAtMs: [] });
+  await endServerProcess(host, device);
+  await recoverDevice(host, device, 'asked for by hand');
 }
 
 /**
@@ -76,6 +88,12 @@ export async function failDevice(host: Host, device: Device, reason: string): Pr
     host.log('error', device.id, `cannot be served even with errors: ${message}`);
     await buryDevice(host, device, reason);
   }
+}
+
+/** Then there is nothing to recover, and nothing that waits. */
+async function isGone(host: Host, device: Device): Promise<boolean> {
+  const info = await host.control.info(device.id).catch(() => ({ state: 'LIVE' }));
+  return info === undefined || info.state === 'DEAD';
 }
 
 function recovered(host: Host, device: Device, durationMs: number): void {
@@ -112,8 +130,8 @@ async function takeOver(host: Host, device: Device, peer: Peer, failing: boolean
   if (record.recovery !== 'started' || isModern(record)) {
     // Recorded before: a controller that dies in between must not be followed by a second START.
     device.update({ recovery: 'started' });
-    await unlessEnded(device, host.control.recoverStart(id)).catch((error) => {
-      // It was not done.
+    // Awaited whatever the successor does meanwhile: the next one has to know whether it was done.
+    await unlessAborted(host.control.recoverStart(id), device.ending).catch((error) => {
       if (asGatewayError(error).code === 'UNBD_DEVICE_BUSY') device.update({ recovery: 'none' });
       throw error;
     });

@@ -98,6 +98,11 @@ export class Peer {
     return this.#ended || this.#socket.destroyed;
   }
 
+  /** What was sent and the other side has not taken yet. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength;
+  }
+
   close(): void {
     this.#socket.destroy();
     this.#end();

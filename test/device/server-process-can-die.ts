@@ -15,7 +15,14 @@ import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { fioVerify, fioWords } from '../support/fio.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { must, shell, start, until } from '../support/process.ts';
-import { connect, type Device, listed, ublkNbd, ublkNbdMust } from '../support/product.ts';
+import {
+  connect,
+  type Device,
+  listed,
+  startUblkNbd,
+  ublkNbd,
+  ublkNbdMust,
+} from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
 const KILLS = isFull ? 100 : isBrief ? 8 : 30;
@@ -76,8 +83,13 @@ claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async
   };
   const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
   const killer = killing();
-  while (!isDone) await fioVerify(device.path, options);
-  await killer;
+  const verifying = async (): Promise<void> => {
+    while (!isDone) await fioVerify(device.path, options);
+  };
+  // Whichever fails first is the one that is told, and ends the other.
+  const both = [killer, verifying()].map((one) => one.finally(() => (isDone = true)));
+  const [first] = (await Promise.allSettled(both)).filter(({ status }) => status === 'rejected');
+  if (first?.status === 'rejected') throw first.reason;
   assert.equal(busyKills, KILLS, 'every kill met requests in flight');
   await tellPauses(device);
   await device.disconnect();
@@ -94,12 +106,13 @@ claim(
     const pid = await serverPid(device);
     const controller = controllerPid();
     assert(controller !== undefined);
+    const options = { rw: 'randread', bs: '4k', number_ios: 1000, iodepth: 16 };
+    const load = start(scope, fioWords({ path: device.path, options }));
+    await until('16 requests are in flight', () => inFlight(device) >= 16);
     process.kill(controller, 'SIGKILL');
     process.kill(pid, 'SIGKILL');
-    const options = { rw: 'randread', bs: '4k', number_ios: 200, iodepth: 16 };
-    const load = start(scope, fioWords({ path: device.path, options }));
-    await delay(500);
-    assert(inFlight(device) > 0, 'I/O waits');
+    const ended = await Promise.race([load.exited, delay(2000, 'I/O waits')]);
+    assert.equal(ended, 'I/O waits');
     await untilServedByAnother(device, pid);
     assert.equal((await load.exited).status, 0, 'and is done');
     assert(file.read(8192, 4096).equals(block));
@@ -107,6 +120,21 @@ claim(
     await device.disconnect();
   },
 );
+
+claim('events tells of a death and of the successor', async (scope) => {
+  const device = await connect(scope, 'null:16M');
+  const events = startUblkNbd(scope, ['events', '--json']);
+  // It has no sign of its own that it listens: the first event that is seen is one.
+  await until('events are told', async () => {
+    await kill(device);
+    return /recovering.*\n.*reissued/.test(events.stdout());
+  });
+  const told = events.stdout().trim().split('\n');
+  const kinds = told.map((line) => (JSON.parse(line) as { kind: string }).kind);
+  assert.deepEqual(kinds.slice(-2), ['recovering', 'reissued']);
+  assert.equal((await events.stop()).status, 0);
+  await device.disconnect();
+});
 
 claim('a server process that stands still is killed and recovered', async (scope) => {
   const device = await connect(scope, (await slowBackend(scope)).target);
@@ -121,7 +149,7 @@ claim('a server process that stands still is killed and recovered', async (scope
 });
 
 claim(
-  'five crashes in a row are FATAL: EIO at once, and disconnect --force is clean',
+  'five crashes in a row are FATAL: EIO at once, until it is recovered by hand',
   async (scope) => {
     const device = await connect(scope, (await slowBackend(scope)).target);
     for (let crash = 1; crash < 5; crash += 1) await kill(device, 'SIGABRT');
@@ -134,8 +162,11 @@ claim(
       errorOf(() => file.read(0, 4096)),
       'EIO',
     );
+    await ublkNbdMust('recover', device.path);
+    assert.equal((await listed(device.path)).state, 'CONNECTED');
+    file.read(0, 4096);
     file.close();
-    await device.disconnect('--force');
+    await device.disconnect();
   },
 );
 

@@ -106,6 +106,7 @@ export function fakeHost(folder: string, faults: Faults = {}): FakeHost {
     driverIds: () => driver,
     nowMs: () => 1,
     tell: (kind, id, text) => void events.push(`${kind} ${id}: ${text}`),
+    subscribe: () => () => undefined,
     log: () => undefined,
     endServerProcess: (how) => end.current?.(how),
   };

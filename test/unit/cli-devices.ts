@@ -3,7 +3,7 @@
  * Method: the command line in this process, over a gateway that the test scripts.
  */
 import t from 'tap';
-import type { DeviceView } from '../../src/gateway/messages.ts';
+import type { DeviceEvent, DeviceView } from '../../src/gateway/messages.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
 import { cli, deviceView } from '../support/cli.ts';
 
@@ -144,4 +144,38 @@ t.test('logs prints the lines of one device or of all', async (t) => {
   t.equal((await cli(['logs'], { gateway: { logs } })).stdout, 'first\nsecond\n');
   await cli(['logs', 'data'], { gateway: { logs } });
   t.same(asked, [undefined, 'data']);
+});
+
+t.test('recover asks for one device or for all, and tells every refusal', async (t) => {
+  const asked: string[] = [];
+  const gateway = {
+    list: async () => [deviceView(), deviceView({ id: 1, path: '/dev/ublkb1' })],
+    recover: async (device: string) => {
+      asked.push(device);
+      if (device.endsWith('0')) throw new GatewayError('UNBD_SERVER_PROCESS', 'ublkb0 is DEAD');
+    },
+  };
+  t.match(await cli(['recover', 'disk'], { gateway }), { status: 0, stdout: '', stderr: '' });
+  const all = await cli(['recover', '--all'], { gateway });
+  t.match(all, { status: 11, stderr: /ublkb0 is DEAD/ });
+  t.same(asked, ['disk', '/dev/ublkb0', '/dev/ublkb1']);
+  t.equal((await cli(['recover'], { gateway })).status, 2);
+});
+
+t.test('events prints a line for each, or an object', async (t) => {
+  const event = { atMs: 0, device: 2, kind: 'reissued', text: 'process 7 took over' } as const;
+  const gateway = {
+    events: async (_: AbortSignal, onEvent: (one: DeviceEvent) => void) => {
+      onEvent(event);
+      onEvent({ ...event, missed: 3 });
+    },
+  };
+  t.equal(
+    (await cli(['events'], { gateway })).stdout,
+    '1970-01-01T00:00:00.000Z /dev/ublkb2 reissued: process 7 took over\n' +
+      '1970-01-01T00:00:00.000Z /dev/ublkb2 reissued: process 7 took over' +
+      ' (3 events before it were missed)\n',
+  );
+  const [first = ''] = (await cli(['events', '--json'], { gateway })).stdout.split('\n');
+  t.same(JSON.parse(first), { atMs: 0, id: 2, kind: 'reissued', text: event.text, missed: 0 });
 });
