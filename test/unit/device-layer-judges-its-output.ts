@@ -121,10 +121,7 @@ t.test('another runner gets every file in a run of its own', async (t) => {
 
 t.test('the files of a kernel are spread over boots that take about the same time', async (t) => {
   const groups = evenGroups(['a', 'b', 'filesystem-keeps-its-bytes', 'c'], 2);
-  t.strictSame(groups, [
-    ['filesystem-keeps-its-bytes'],
-    ['a', 'b', 'c'],
-  ]);
+  t.strictSame(groups, [['filesystem-keeps-its-bytes'], ['a', 'b', 'c']]);
   t.same(evenGroups(['a'], 3), [['a']], 'no boot without a file');
 });
 
