@@ -47,8 +47,13 @@ export function commandOf(...args: readonly string[]): string[] {
  * `env`, which may be empty, for a process of its own.
  */
 export function ublkNbd(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
-  if (isBrief && options.env === undefined) return runHere(args);
+  if (isBrief && options.env === undefined && !needsSanitizers(args)) return runHere(args);
   return run(commandOf(...args), options);
+}
+
+/** These load the addon; that with sanitizers wants their libraries loaded before node. */
+function needsSanitizers([command = '']: readonly string[]): boolean {
+  return ['doctor', 'info'].includes(command) && process.env.UBLK_NBD_TEST_PRELOAD !== undefined;
 }
 
 async function runHere(args: readonly string[]): Promise<Outcome> {
