@@ -101,6 +101,23 @@ t.test('the reader keeps what a C++ test says in front of its failure', async (t
   );
 });
 
+t.test('the reader keeps what failed inside a test', async (t) => {
+  const text = `# Subtest: outer
+    ok 1 - fine
+    not ok 2 - wrong
+      ---
+      diff: 1 is not 2
+      ...
+    1..2
+not ok 1 - outer
+ok 2 - another
+1..2
+`;
+  const { tests } = read(0, text);
+  t.match(tests[0]?.details.join('\n'), /not ok 2 - wrong\n.*\n.*diff: 1 is not 2/);
+  t.strictSame(tests[1]?.details, []);
+});
+
 t.test('another runner gets every file in a run of its own', async (t) => {
   const root = t.testdir({ dist: { test: { device: { 'a.js': '', 'b.js': '', 'c.txt': '' } } } });
   const options = { root, isFull: false, sanitize: false, only: undefined };
