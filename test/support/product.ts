@@ -10,12 +10,19 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Context } from '../../bin/command.ts';
 import { isBrief } from './amount.ts';
-import { describe, type Outcome, type Running, type RunOptions, run, start } from './process.ts';
+import {
+  describe,
+  must,
+  type Outcome,
+  type Running,
+  type RunOptions,
+  run,
+  start,
+} from './process.ts';
 import type { Scope } from './scope.ts';
 
 /** The package's folder: this file is dist/test/support/product.js when it runs. */
 export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
-const program = join(packageFolder, 'dist', 'bin', 'ublk-nbd.js');
 
 /** Where sanitizers write; a file there is a finding. */
 export const sanitizerReports = '/run/ublk-nbd-sanitizer';
@@ -36,9 +43,26 @@ export function sanitizerEnvironment(): Record<string, string> {
 
 /** The words that run ublk-nbd with these arguments. */
 export function commandOf(...args: readonly string[]): string[] {
+  return commandIn(packageFolder, args);
+}
+
+/** The same as a user without any right, who may not even enter the folder of the package. */
+export async function commandOfNobody(scope: Scope, ...args: readonly string[]): Promise<string[]> {
+  const folder = `/run/unbd-package-${process.pid}`;
+  await must(['mkdir', '-p', folder]);
+  await must(['mount', '--bind', packageFolder, folder]);
+  scope.defer(async () => {
+    await must(['umount', folder]);
+    await must(['rmdir', folder]);
+  });
+  const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
+  return ['setpriv', ...nobody, ...commandIn(folder, args)];
+}
+
+function commandIn(folder: string, args: readonly string[]): string[] {
   const settings = Object.entries(sanitizerEnvironment());
   const env = settings.length === 0 ? [] : ['env', ...settings.map((pair) => pair.join('='))];
-  return [...env, process.execPath, program, ...args];
+  return [...env, process.execPath, join(folder, 'dist', 'bin', 'ublk-nbd.js'), ...args];
 }
 
 /**
