@@ -18,11 +18,16 @@ export const command = defineCommand({
     const checks = await context.gateway.doctor();
     context.print(args.json ? json(checks.map(checkJson)) : checks.map(line).join('\n'));
     const failed = checks.filter((check) => check.required && !check.ok);
-    if (failed.length === 0) return;
+    const [first] = failed;
+    if (first === undefined) return;
     const names = failed.map(({ name }) => name).join(', ');
-    throw new GatewayError('UNBD_NO_DRIVER', `this machine cannot serve devices: ${names}`, {
-      hint: 'do what the lines marked FAIL say',
-    });
+    throw new GatewayError(
+      first.code ?? 'UNBD_NO_DRIVER',
+      `this machine cannot serve devices: ${names}`,
+      {
+        hint: 'do what the lines marked FAIL say',
+      },
+    );
   },
 });
 

@@ -5,7 +5,7 @@
  */
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
-import { asGatewayError } from '../protocols/errors.ts';
+import { asGatewayError, type ErrorCode } from '../protocols/errors.ts';
 import { driverControl } from './control.ts';
 import { runsSystemd } from './environment.ts';
 import { FEATURE_NAMES } from './features.ts';
@@ -21,6 +21,8 @@ export interface Check {
   readonly required: boolean;
   readonly found: string;
   readonly cure?: string;
+  /** What `connect` would fail with; UNBD_NO_DRIVER where that is not said. */
+  readonly code?: ErrorCode;
 }
 
 const MINIMUM_KERNEL = [6, 12] as const;
@@ -61,12 +63,12 @@ export function kernelVersion(text: string): Check {
   const [wantedMajor, wantedMinor] = MINIMUM_KERNEL;
   const ok = major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
   const cure = `boot Linux ${MINIMUM_KERNEL.join('.')} or newer; on Debian 12 from its backports`;
-  return check('kernel', ok, `Linux ${text}`, cure);
+  return { ...check('kernel', ok, `Linux ${text}`, cure), code: 'UNBD_KERNEL_TOO_OLD' };
 }
 
 function permission(uid: number): Check {
   const found = uid === 0 ? 'root' : `user ${uid}`;
-  return check('permission', uid === 0, found, 'run with sudo');
+  return { ...check('permission', uid === 0, found, 'run with sudo'), code: 'UNBD_NO_PERMISSION' };
 }
 
 /** The driver as a module or built in. */
@@ -104,7 +106,10 @@ function controlDevice(): Check {
 export function ioUring(sysctl: string | undefined): Check {
   const found = sysctl === undefined ? 'on' : `kernel.io_uring_disabled = ${sysctl}`;
   const ok = sysctl === undefined || sysctl === '0' || sysctl === '1';
-  return check('io_uring', ok, found, 'run: sysctl kernel.io_uring_disabled=0');
+  return {
+    ...check('io_uring', ok, found, 'run: sysctl kernel.io_uring_disabled=0'),
+    code: 'UNBD_IO_URING_DISABLED',
+  };
 }
 
 function addon(): Check {
@@ -113,13 +118,15 @@ function addon(): Check {
     return check('addon', true, 'loads', '');
   } catch (thrown) {
     const { message, hint } = asGatewayError(thrown);
-    return check('addon', false, message, hint ?? 'run: npm run build');
+    const failed = check('addon', false, message, hint ?? 'run: npm run build');
+    return { ...failed, code: 'UNBD_INTERNAL' };
   }
 }
 
 function helper(): Check {
   const ok = existsSync(helperPath());
-  return check('helper', ok, ok ? helperPath() : 'is not built', 'run: npm run build');
+  const found = ok ? helperPath() : 'is not built';
+  return { ...check('helper', ok, found, 'run: npm run build'), code: 'UNBD_INTERNAL' };
 }
 
 async function features(): Promise<readonly Check[]> {

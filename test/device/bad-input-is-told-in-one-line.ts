@@ -9,7 +9,7 @@ import { createServer, type Server } from 'node:net';
 import { freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
 import { claim } from '../support/claim.ts';
 import { must, run, shell } from '../support/process.ts';
-import { assertRefused, commandOf, connect, ublkNbd } from '../support/product.ts';
+import { assertRefused, commandOf, commandOfNobody, connect, ublkNbd } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
 /**
@@ -103,9 +103,8 @@ claim('an id that is taken is refused as UNBD_DEVICE_EXISTS', async (scope) => {
   await device.disconnect();
 });
 
-claim('without root connect is refused as UNBD_NO_PERMISSION', async () => {
-  const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
-  const outcome = await run(['setpriv', ...nobody, ...commandOf('connect', 'null:16M')]);
+claim('without root connect is refused as UNBD_NO_PERMISSION', async (scope) => {
+  const outcome = await run(await commandOfNobody(scope, 'connect', 'null:16M'));
   assertRefused(outcome, 'UNBD_NO_PERMISSION', 3, /root|sudo/);
 });
 

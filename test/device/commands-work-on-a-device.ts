@@ -9,10 +9,10 @@ import { startNbdkit } from '../support/backends.ts';
 import { MIB } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { makeFilesystem } from '../support/filesystem.ts';
-import { describe, shell, start, until } from '../support/process.ts';
+import { describe, must, shell, start, until } from '../support/process.ts';
 import {
   assertRefused,
-  commandOf,
+  commandOfNobody,
   deviceOf,
   type ListedDevice,
   list,
@@ -134,10 +134,7 @@ claim(
 
 claim('info tells size and features without a device, and without root', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);
-  const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
-  const text = await shell(
-    ['setpriv', ...nobody, ...commandOf('info', backend.target, '--json')].join(' '),
-  );
+  const text = await must(await commandOfNobody(scope, 'info', backend.target, '--json'));
   const info = JSON.parse(text) as { sizeBytes: number; canFlush: boolean; canTrim: boolean };
   assert.deepEqual([info.sizeBytes, info.canFlush, info.canTrim], [16 * MIB, true, true]);
 });

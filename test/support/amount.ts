@@ -10,3 +10,10 @@ export const isFull = amount === 'full';
 
 /** True on an emulated processor: one of each kind where there are many alike. */
 export const isBrief = amount === 'brief';
+
+const [share = 0, shares = 1] = (process.env.UBLK_NBD_TEST_SHARE ?? '0/1').split('/').map(Number);
+
+/** Whether this boot runs the n-th of many alike; other boots run the others. */
+export function isOfShare(n: number): boolean {
+  return n % shares === share;
+}

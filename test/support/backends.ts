@@ -1,7 +1,7 @@
 /**
  * Owns: starting and ending the real NBD backends of Debian: nbdkit, qemu-nbd, nbd-server.
  * Runs in: device test processes; the backends are programs of their own beside them.
- * Must not: hand out a backend before it accepts connections.
+ * Must not: hand out a backend before it serves.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -23,6 +23,9 @@ export interface Backend {
   stop(): Promise<void>;
   stderr(): string;
 }
+
+/** The time that nbd-server's start may take. */
+const GREETING_TIMEOUT_MS = 120_000;
 
 /** The cache that scripts/setup fills. */
 const cacheFolder =
@@ -163,8 +166,11 @@ export async function startNbdServer(
     await until('nbd-server ends', () => !isRunning(pid));
   };
   scope.defer(stop);
-  await until('nbd-server accepts connections', () =>
-    accepts(transport === 'unix' ? { path: place.socketPath } : { port: place.port }),
+  // Between listening and serving it makes Diffie-Hellman parameters: many seconds where emulated.
+  await until(
+    'nbd-server greets',
+    () => greets(transport === 'unix' ? { path: place.socketPath } : { port: place.port }),
+    GREETING_TIMEOUT_MS,
   );
   return { target: place.target('disk'), uri: place.uri('disk'), pid, stop, stderr: () => '' };
 }
@@ -178,13 +184,16 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-function accepts(where: { path: string } | { port: number }): Promise<boolean> {
+function greets(where: { path: string } | { port: number }): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connectSocket('path' in where ? where : { ...where, host: '127.0.0.1' });
-    socket.once('connect', () => {
+    const end = (greeted: boolean): void => {
       socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
+      resolve(greeted);
+    };
+    socket.once('data', () => end(true));
+    socket.once('end', () => end(false));
+    socket.once('error', () => end(false));
+    socket.setTimeout(GREETING_TIMEOUT_MS, () => end(false));
   });
 }

@@ -35,6 +35,20 @@ const ON_BOTH_KERNELS = [
   'one-fsync-is-one-flush',
 ];
 const FOUR_PROCESSORS = ['random-io-verifies'];
+/** What a backend sends is worth all of its forms where a sanitizer looks on, in boots at once. */
+const FORMS_FOR_SANITIZER = 'hostile-backends-harm-nothing';
+const SHARES = 4;
+/** A test runs on one processor most of the time, so that boots side by side save time. */
+const FLOOR_BOOTS = 3;
+/** Seconds on an emulated processor, of the files that take long; they even out the boots. */
+const LONG_FILES: Readonly<Record<string, number>> = {
+  'backend-constraints-are-kept': 100,
+  'bad-input-is-told-in-one-line': 110,
+  'commands-work-on-a-device': 90,
+  'filesystem-keeps-its-bytes': 90,
+  'hostile-backends-harm-nothing': 110,
+};
+const OTHER_FILES_S = 40;
 /** Of one boot; a kernel that hangs must not hold the rest up. */
 const BOOT_TIMEOUT_S = { brief: 2700, full: 10_800 };
 
@@ -57,25 +71,48 @@ function sanitizerLibraries(): string {
 export function planBoots(options: PlanOptions, runner = process.env.UBLK_NBD_TEST_RUNNER): Boot[] {
   const files = deviceFiles(options);
   const sanitized = options.sanitize ? { UBLK_NBD_TEST_PRELOAD: sanitizerLibraries() } : {};
-  if (runner !== undefined && runner !== '') {
-    // What hostile backends send is worth all of its forms where a sanitizer looks on.
-    const isThorough = runner === 'native' || options.sanitize;
-    const amount = options.isFull ? 'full' : isThorough ? 'normal' : 'brief';
-    const environment = { UBLK_NBD_TEST_AMOUNT: amount, ...sanitized };
-    const words = runner.trim().split(/\s+/);
-    if (runner === 'native') {
-      return [{ label: 'here', runner: undefined, takes: 'line', files, environment }];
-    }
-    // A boot for each file: such a kernel may have one processor only, and its own limit of time.
-    return files.map((file) => ({
-      label: words[0]?.split('/').slice(-2).join('/') ?? runner,
-      runner: words,
-      takes: 'line',
-      files: [file],
-      environment,
-    }));
-  }
+  if (runner !== undefined && runner !== '') return givenRunner(options, runner, files, sanitized);
   return virtualMachines(options, files, sanitized);
+}
+
+/** A boot for each file: such a kernel may have one processor only, and its own limit of time. */
+function givenRunner(
+  { isFull, sanitize }: PlanOptions,
+  runner: string,
+  files: readonly string[],
+  more: Readonly<Record<string, string>>,
+): Boot[] {
+  if (runner === 'native') {
+    const environment = { UBLK_NBD_TEST_AMOUNT: isFull ? 'full' : 'normal', ...more };
+    return [{ label: 'here', runner: undefined, takes: 'line', files, environment }];
+  }
+  const words = runner.trim().split(/\s+/);
+  const label = words[0]?.split('/').slice(-2).join('/') ?? runner;
+  const boot = (file: string, amount: string, share: string): Boot => ({
+    label,
+    runner: words,
+    takes: 'line',
+    files: [file],
+    environment: { UBLK_NBD_TEST_AMOUNT: amount, UBLK_NBD_TEST_SHARE: share, ...more },
+  });
+  const brief = isFull ? 'full' : 'brief';
+  return files.flatMap((file) => {
+    if (!sanitize || file !== FORMS_FOR_SANITIZER) return [boot(file, brief, '0/1')];
+    const shares = Array.from({ length: SHARES }, (_, n) => `${n}/${SHARES}`);
+    return shares.map((share) => boot(file, isFull ? 'full' : 'normal', share));
+  });
+}
+
+/** At most `count` groups that take about the same time; the longest first. */
+export function evenGroups(files: readonly string[], count: number): string[][] {
+  const seconds = (name: string): number => LONG_FILES[name] ?? OTHER_FILES_S;
+  const groups = Array.from({ length: count }, () => ({ names: [] as string[], total: 0 }));
+  for (const name of [...files].sort((a, b) => seconds(b) - seconds(a))) {
+    const shortest = groups.reduce((least, one) => (one.total < least.total ? one : least));
+    shortest.names.push(name);
+    shortest.total += seconds(name);
+  }
+  return groups.map(({ names }) => names).filter((names) => names.length > 0);
 }
 
 function virtualMachines(
@@ -103,7 +140,7 @@ function virtualMachines(
   const narrow = files.filter((name) => isFull || !FOUR_PROCESSORS.includes(name));
   const newest = files.filter((name) => isFull || ON_BOTH_KERNELS.includes(name));
   const boots = [
-    machine('floor', 2, narrow),
+    ...evenGroups(narrow, FLOOR_BOOTS).map((names) => machine('floor', 2, names)),
     ...(sanitize ? [] : [machine('newest', 2, newest)]),
     machine('floor', 4, wide),
     ...(isFull ? [machine('newest', 4, wide)] : []),

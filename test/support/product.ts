@@ -10,12 +10,19 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Context } from '../../bin/command.ts';
 import { isBrief } from './amount.ts';
-import { describe, type Outcome, type Running, type RunOptions, run, start } from './process.ts';
+import {
+  describe,
+  must,
+  type Outcome,
+  type Running,
+  type RunOptions,
+  run,
+  start,
+} from './process.ts';
 import type { Scope } from './scope.ts';
 
 /** The package's folder: this file is dist/test/support/product.js when it runs. */
 export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
-const program = join(packageFolder, 'dist', 'bin', 'ublk-nbd.js');
 
 /** Where sanitizers write; a file there is a finding. */
 export const sanitizerReports = '/run/ublk-nbd-sanitizer';
@@ -36,9 +43,26 @@ export function sanitizerEnvironment(): Record<string, string> {
 
 /** The words that run ublk-nbd with these arguments. */
 export function commandOf(...args: readonly string[]): string[] {
+  return commandIn(packageFolder, args);
+}
+
+/** The same as a user without any right, who may not even enter the folder of the package. */
+export async function commandOfNobody(scope: Scope, ...args: readonly string[]): Promise<string[]> {
+  const folder = `/run/unbd-package-${process.pid}`;
+  await must(['mkdir', '-p', folder]);
+  await must(['mount', '--bind', packageFolder, folder]);
+  scope.defer(async () => {
+    await must(['umount', folder]);
+    await must(['rmdir', folder]);
+  });
+  const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
+  return ['setpriv', ...nobody, ...commandIn(folder, args)];
+}
+
+function commandIn(folder: string, args: readonly string[]): string[] {
   const settings = Object.entries(sanitizerEnvironment());
   const env = settings.length === 0 ? [] : ['env', ...settings.map((pair) => pair.join('='))];
-  return [...env, process.execPath, program, ...args];
+  return [...env, process.execPath, join(folder, 'dist', 'bin', 'ublk-nbd.js'), ...args];
 }
 
 /**
@@ -47,8 +71,13 @@ export function commandOf(...args: readonly string[]): string[] {
  * `env`, which may be empty, for a process of its own.
  */
 export function ublkNbd(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
-  if (isBrief && options.env === undefined) return runHere(args);
+  if (isBrief && options.env === undefined && !needsSanitizers(args)) return runHere(args);
   return run(commandOf(...args), options);
+}
+
+/** These load the addon; that with sanitizers wants their libraries loaded before node. */
+function needsSanitizers([command = '']: readonly string[]): boolean {
+  return ['doctor', 'info'].includes(command) && process.env.UBLK_NBD_TEST_PRELOAD !== undefined;
 }
 
 async function runHere(args: readonly string[]): Promise<Outcome> {

@@ -14,12 +14,16 @@ export interface TapTest {
 
 const TEST_LINE = /^(not )?ok \d+(?: - )?(.*?)(?: # (SKIP|T[O]DO|time=).*)?$/i;
 
+const MAXIMUM_DEEPER = 40;
+
 /** Tests at one depth of a TAP stream; a depth is four blanks. Feed it whole lines. */
 export class TapReader {
   readonly #indent: string;
   readonly #onTest: (test: TapTest) => void;
   #pending: { test: TapTest; details: string[]; isYaml: boolean } | undefined;
   #before: string[] = [];
+  /** Of the test that is under way: what failed in it, at a greater depth. */
+  #deeper: string[] = [];
   planned: number | undefined;
 
   constructor(depth: number, onTest: (test: TapTest) => void) {
@@ -40,8 +44,9 @@ export class TapReader {
     this.end();
     const isSkipped = /^(skip|t[o]do)$/i.test(match[3] ?? '');
     const result = match[1] ? 'failed' : isSkipped ? 'skipped' : 'passed';
-    const details = this.#before;
+    const details = [...this.#before, ...(match[1] ? this.#deeper : [])];
     this.#before = [];
+    this.#deeper = [];
     const test = { name: match[2] ?? '', result, details, durationMs: undefined } as const;
     this.#pending = { test: { ...test }, details, isYaml: false };
   }
@@ -57,7 +62,12 @@ export class TapReader {
       if (pending.isYaml) pending.details.push(text);
       const duration = /^\s+duration_ms: ([\d.]+)/.exec(text);
       if (duration) pending.test.durationMs = Number(duration[1]);
-      if (!pending.isYaml || text.trim() === '...') this.end();
+      if (pending.isYaml && text.trim() !== '...') return;
+      this.end();
+    }
+    const isFailure = /^ {4,}not ok/.test(text);
+    if (isFailure || (this.#deeper.length > 0 && text.startsWith('    '))) {
+      if (this.#deeper.length < MAXIMUM_DEEPER) this.#deeper.push(text);
     } else if (text.startsWith('# ') && !/^# (Subtest|tests|suites|pass|fail)/.test(text)) {
       this.#before = [...this.#before.slice(-40), text];
     }

@@ -126,6 +126,9 @@ t.test('doctor shows every check, and fails for a required one only', async (t) 
   t.equal(failed.status, 4);
   t.match(failed.stdout, 'FAIL  driver: not loaded; run: modprobe ublk_drv\n');
   t.match(failed.stderr, /^ublk-nbd: this machine cannot serve devices: driver; .*\n$/);
+  const user: Check = { ...bad, name: 'permission', code: 'UNBD_NO_PERMISSION' };
+  const refused = await cli(['doctor'], { gateway: { doctor: async () => [user, bad] } });
+  t.equal(refused.status, 3, 'the first that fails decides');
   const json = await cli(['doctor', '--json'], { gateway: { doctor: async () => [good, bad] } });
   t.equal(json.status, 4);
   t.strictSame(JSON.parse(json.stdout), [{ ...good, cure: null }, bad]);

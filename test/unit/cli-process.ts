@@ -83,7 +83,8 @@ t.test('bash accepts its completion script and gets words by it', async (t) => {
       _ublk_nbd
       printf '%s\\n' "\${COMPREPLY[@]}"`,
       ],
-      { encoding: 'utf8', env: cleanEnv },
+      // With a socket as its stdin bash takes itself for a remote shell, and reads its rc files.
+      { encoding: 'utf8', env: cleanEnv, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     t.equal(result.stderr, '');
     return result.stdout.trim().split('\n');

@@ -5,7 +5,7 @@
  */
 import t from 'tap';
 import { allCombinations, pairwiseHalf } from '../support/combinations.ts';
-import { planBoots } from '../support/device-plan.ts';
+import { evenGroups, planBoots } from '../support/device-plan.ts';
 import { Lines, TapReader, type TapTest } from '../support/tap-stream.ts';
 
 t.test('the pairwise subset has every pair that all combinations have', async (t) => {
@@ -101,6 +101,23 @@ t.test('the reader keeps what a C++ test says in front of its failure', async (t
   );
 });
 
+t.test('the reader keeps what failed inside a test', async (t) => {
+  const text = `# Subtest: outer
+    ok 1 - fine
+    not ok 2 - wrong
+      ---
+      diff: 1 is not 2
+      ...
+    1..2
+not ok 1 - outer
+ok 2 - another
+1..2
+`;
+  const { tests } = read(0, text);
+  t.match(tests[0]?.details.join('\n'), /not ok 2 - wrong\n.*\n.*diff: 1 is not 2/);
+  t.strictSame(tests[1]?.details, []);
+});
+
 t.test('another runner gets every file in a run of its own', async (t) => {
   const root = t.testdir({ dist: { test: { device: { 'a.js': '', 'b.js': '', 'c.txt': '' } } } });
   const options = { root, isFull: false, sanitize: false, only: undefined };
@@ -117,4 +134,20 @@ t.test('another runner gets every file in a run of its own', async (t) => {
     [[['a', 'b'], undefined]],
   );
   t.same(planBoots({ ...options, only: 'nothing' }, ''), [], 'no file, no boot');
+});
+
+t.test('the files of a kernel are spread over boots that take about the same time', async (t) => {
+  const groups = evenGroups(['a', 'b', 'filesystem-keeps-its-bytes', 'c'], 2);
+  t.strictSame(groups, [['filesystem-keeps-its-bytes'], ['a', 'b', 'c']]);
+  t.same(evenGroups(['a'], 3), [['a']], 'no boot without a file');
+});
+
+t.test('what a sanitizer looks at in all its forms is shared by several boots', async (t) => {
+  const name = 'hostile-backends-harm-nothing';
+  const root = t.testdir({ dist: { test: { device: { [`${name}.js`]: '' } } } });
+  const options = { root, isFull: false, sanitize: true, only: undefined };
+  const shares = planBoots(options, '/opt/run').map(
+    ({ environment }) => environment.UBLK_NBD_TEST_SHARE,
+  );
+  t.strictSame(shares, ['0/4', '1/4', '2/4', '3/4']);
 });

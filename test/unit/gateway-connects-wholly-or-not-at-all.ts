@@ -176,6 +176,20 @@ t.test('one that ends later leaves a DEAD device with the reason, until disconne
   t.same(nothingLeft(host), NOTHING);
 });
 
+t.test('a disk that somebody has open is stopped by force only', async (t) => {
+  const host = fakeHost(t.testdir());
+  const device = await connectDevice(host, options, context());
+  host.nodes.describeHolders = () => 'open in cat (pid 7)';
+  await t.rejects(disconnectDevice(host, device, false), {
+    code: 'UNBD_DEVICE_BUSY',
+    message: '/dev/ublkb0 is in use: open in cat (pid 7)',
+  });
+  t.equal(device.state, 'CONNECTED');
+  t.notOk(host.calls.includes('disconnect 0'), 'the driver is not asked');
+  await disconnectDevice(host, device, true);
+  t.ok(host.calls.includes('disconnect 0 force'));
+});
+
 t.test('a disk in use is not disconnected, and stays as it was', async (t) => {
   const host = fakeHost(t.testdir(), { failing: 'disconnect 0' });
   const device = await connectDevice(host, options, context());
