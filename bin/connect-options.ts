@@ -6,6 +6,12 @@
 import type { Argv } from 'yargs';
 import type { ConnectOptions, DataPath } from '../src/gateway/messages.ts';
 import { type Context, integerOption, usageError } from './command.ts';
+import {
+  handshakeTimeoutMs,
+  type OutageArguments,
+  outageConnectOptions,
+  outageOptions,
+} from './outage-options.ts';
 
 /** Limit of one dial or one handshake, ms. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -48,21 +54,11 @@ export function basicOptions<A>(yargs: Argv<A>) {
       requiresArg: true,
       describe: 'How bytes pass between the driver and the server process',
     },
-    'on-crash': {
-      choices: ['recover', 'fail'] as const,
-      requiresArg: true,
-      describe: 'When the server process dies: another takes over, or I/O fails',
-    },
-    'resend-writes': {
-      choices: ['yes', 'no'] as const,
-      default: 'yes' as const,
-      requiresArg: true,
-      describe: 'Send writes again whose fate is unknown; no: they end with an error',
-    },
+    ...outageOptions,
   });
 }
 
-export interface BasicArguments {
+export interface BasicArguments extends OutageArguments {
   readonly target: string;
   readonly 'read-only': boolean | undefined;
   readonly export: string | undefined;
@@ -74,8 +70,6 @@ export interface BasicArguments {
   readonly 'no-partition-scan': boolean | undefined;
   readonly 'block-size': string | undefined;
   readonly 'data-path': DataPath;
-  readonly 'on-crash': 'recover' | 'fail' | undefined;
-  readonly 'resend-writes': 'yes' | 'no';
 }
 
 /** Parses the target; throws UNBD_USAGE or UNBD_TARGET_MALFORMED. */
@@ -98,15 +92,13 @@ export async function connectOptions(
     );
   }
   const blockSize = args['block-size'];
-  const onCrash = args['on-crash'];
   return {
     target: await context.gateway.parseTarget(args.target, args.export),
     readOnly: args['read-only'] === true,
     partitionScan: args['no-partition-scan'] !== true,
     dataPath: args['data-path'],
-    handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
-    ...(onCrash === undefined ? {} : { onCrash }),
-    ...(args['resend-writes'] === 'no' ? { resendWrites: false } : {}),
+    handshakeTimeoutMs: handshakeTimeoutMs(args) ?? HANDSHAKE_TIMEOUT_MS,
+    ...outageConnectOptions(args),
     ...(queues === undefined ? {} : { queues }),
     ...(depth === undefined ? {} : { depth }),
     ...(connections === undefined ? {} : { connections }),

@@ -1,17 +1,22 @@
 /**
- * Owns: a target opened for a device: its connections past their handshake, or its local file.
+ * Owns: a target opened for a device: its connections past their handshake, or its local file, and
+ * what serves the device from there.
  * Runs in: the server process, on the JS main thread.
  * Must not: start queues, or let two connections of one device lead to different exports.
  */
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { localInfo } from '../protocols/local/info.ts';
-import { type NbdExport, negotiate } from '../protocols/nbd/handshake.ts';
+import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
+import { negotiate } from '../protocols/nbd/handshake.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
 import { dial, type TransportStream } from './dial.ts';
 import type { ConnectOptions } from './messages.ts';
-import type { AdapterSpec, Addon } from './native.ts';
+import type { AdapterSpec, Addon, Queues, QueuesEvent } from './native.ts';
+import { NbdLife } from './nbd-life.ts';
 import { wantedQueues } from './params.ts';
+import type { Connection } from './reconnect.ts';
+import type { BackendEvent, StartArgument } from './server-messages.ts';
 
 /**
  * For a connection that is wanted but not needed: a backend that allows one client leaves it
@@ -25,9 +30,26 @@ export interface OpenBackend {
   readonly connections: number | undefined;
   /** Why there are fewer connections than were wanted. */
   readonly shortfall?: string;
-  /** What the queues are to be made of; connections beyond `queueCount` are closed. */
-  adapterFor(queueCount: number, readOnly: boolean): AdapterSpec;
+  /** Of the content of a read-only export; undefined for others, and where it cannot be read. */
+  readonly fingerprint?: string;
+  /** What serves the device from here on; connections beyond its queues are closed. */
+  serve(start: StartArgument, told: (event: BackendEvent) => void): Serving;
   close(): void;
+}
+
+/** What a device's queues are made of, and who hears of them. */
+export interface Serving {
+  readonly adapter: AdapterSpec;
+  started(queues: Queues): void;
+  queuesTold(event: QueuesEvent): void;
+  /** The device ends: no further attempt to reach the backend. */
+  end(): void;
+}
+
+/** For queues that need nobody. */
+export function alone(adapter: AdapterSpec): Serving {
+  const nothing = (): void => undefined;
+  return { adapter, started: nothing, queuesTold: nothing, end: nothing };
 }
 
 /** Rejects with the reason when the backend cannot be reached or used. */
@@ -43,7 +65,7 @@ export async function openBackend(
   return {
     info,
     connections: undefined,
-    adapterFor: (_, readOnly) => localAdapter(target, readOnly),
+    serve: ({ readOnly }) => alone(localAdapter(target, readOnly)),
     close: () => undefined,
   };
 }
@@ -56,7 +78,7 @@ function localAdapter(target: LocalTarget, readOnly: boolean): AdapterSpec {
   return { kind: 'file', path: target.path, readOnly, direct: true };
 }
 
-type NbdTarget = Extract<Target, { kind: 'nbd' }>;
+export type NbdTarget = Extract<Target, { kind: 'nbd' }>;
 
 async function openNbd(
   addon: Addon,
@@ -64,38 +86,72 @@ async function openNbd(
   options: ConnectOptions,
   processors: number,
 ): Promise<OpenBackend> {
-  const first = await openConnection(addon, target, options.handshakeTimeoutMs);
+  const timeoutMs = options.handshakeTimeoutMs;
+  const first = await openConnection(addon, target, timeoutMs);
   const streams = [first.stream];
   try {
     const shortfall = await openFurther(addon, target, options, processors, first, streams);
+    const { stream, found } = first;
+    // A writable export may have another content after a reconnect, and be the same.
+    const fingerprint = found.info.readOnly
+      ? await readFingerprint(stream, found, timeoutMs)
+      : undefined;
     return {
-      info: first.found.info,
+      info: found.info,
       connections: streams.length,
       ...(shortfall === undefined ? {} : { shortfall }),
-      adapterFor: (queueCount, readOnly) => {
-        for (const stream of streams.splice(queueCount)) stream.close();
-        return nbdAdapter(first.found, streams, readOnly);
+      ...(fingerprint === undefined ? {} : { fingerprint }),
+      serve: (start, told) => {
+        for (const spare of streams.splice(start.queueCount)) spare.close();
+        const life = nbdLife(addon, target, start, told);
+        return serving(life, life.adapter(found, streams));
       },
       close: () => {
-        for (const stream of streams) stream.close();
+        for (const open of streams) open.close();
       },
     };
   } catch (error) {
-    for (const stream of streams) stream.close();
+    for (const open of streams) open.close();
     throw error;
   }
 }
 
-interface Connection {
-  readonly stream: TransportStream;
-  readonly found: NbdExport;
+/** A successor's: the queues hold until it has found the backend of its predecessor. */
+export function serveAgain(
+  addon: Addon,
+  target: NbdTarget,
+  start: StartArgument,
+  told: (event: BackendEvent) => void,
+): Serving {
+  const life = nbdLife(addon, target, start, told);
+  return serving(life, life.adapterWithoutBackend());
+}
+
+function serving(life: NbdLife, adapter: AdapterSpec): Serving {
+  return {
+    adapter,
+    started: (queues) => life.started(queues),
+    queuesTold: (event) => life.queuesTold(event),
+    end: () => life.end(),
+  };
+}
+
+function nbdLife(
+  addon: Addon,
+  target: NbdTarget,
+  start: StartArgument,
+  told: (event: BackendEvent) => void,
+): NbdLife {
+  const { options } = start.record;
+  const connect = () => openConnection(addon, target, options.handshakeTimeoutMs);
+  return new NbdLife(addon, start, connect, told);
 }
 
 async function openConnection(
   addon: Addon,
   target: NbdTarget,
   timeoutMs: number,
-): Promise<Connection> {
+): Promise<Connection<TransportStream>> {
   const stream = await dial(addon, target.endpoint, timeoutMs);
   const found = await negotiate(stream, { exportName: target.exportName, timeoutMs });
   return { stream, found };
@@ -107,7 +163,7 @@ async function openFurther(
   target: NbdTarget,
   options: ConnectOptions,
   processors: number,
-  first: Connection,
+  first: Connection<TransportStream>,
   streams: TransportStream[],
 ): Promise<string | undefined> {
   const { info } = first.found;
@@ -116,7 +172,7 @@ async function openFurther(
   const limitMs = options.handshakeTimeoutMs;
   const timeoutMs = patient ? limitMs : Math.min(limitMs, OPTIONAL_TIMEOUT_MS);
   while (streams.length < wanted.count) {
-    let next: Connection;
+    let next: Connection<TransportStream>;
     try {
       next = await openConnection(addon, target, timeoutMs);
     } catch (error) {
@@ -139,32 +195,4 @@ function differentExports(target: NbdTarget, difference: string): GatewayError {
   return new GatewayError('UNBD_EXPORT_UNUSABLE', text, {
     hint: 'name one backend, or use --queues 1',
   });
-}
-
-function nbdAdapter(
-  found: NbdExport,
-  streams: readonly TransportStream[],
-  readOnly: boolean,
-): AdapterSpec {
-  const { info, structuredReplies } = found;
-  return {
-    kind: 'nbd',
-    readOnly,
-    reconnectDelayMs: 0,
-    holdDeadlineMs: 0,
-    requestTimeoutMs: 0,
-    unflushed: 'trust',
-    inDoubt: false,
-    durableWrites: false,
-    resendWrites: true,
-    transports: streams.map((stream) => stream.transport),
-    structuredReplies,
-    canFlush: info.canFlush,
-    canFua: info.canFua,
-    canTrim: info.canTrim,
-    canWriteZeroes: info.canWriteZeroes,
-    maximumBlockBytes: info.maximumBlockBytes,
-    minimumBlockBytes: info.minimumBlockBytes,
-    epoch: 0,
-  };
 }

@@ -167,6 +167,7 @@ async function addDevice(
     }
     device.update({
       backend: opened.backend,
+      ...(opened.fingerprint === undefined ? {} : { fingerprint: opened.fingerprint }),
       shape: {
         queues: added.queueCount,
         depth: added.depth,

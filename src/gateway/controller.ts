@@ -15,7 +15,12 @@ import { type ControllerApi, DEVICE_EVENT, type DeviceEvent } from './messages.t
 import type { QueuesEvent } from './native.ts';
 import type { Operations } from './operations.ts';
 import { Peer, type RequestContext } from './rpc.ts';
-import { QUEUES_EVENT, type ServerHello } from './server-messages.ts';
+import {
+  BACKEND_EVENT,
+  type BackendEvent,
+  QUEUES_EVENT,
+  type ServerHello,
+} from './server-messages.ts';
 
 const HELLO_TIMEOUT_MS = 5_000;
 const MAXIMUM_CONNECTIONS = 512;
@@ -128,9 +133,10 @@ export class Controller {
   }
 
   #event(name: string, argument: unknown, from: Peer): void {
-    if (name !== QUEUES_EVENT || from.remote.role !== 'server-process') return;
+    if (from.remote.role !== 'server-process') return;
     const device = [...this.#host.devices.values()].find((one) => one.peer === from);
-    device?.told(argument as QueuesEvent);
+    if (name === QUEUES_EVENT) device?.queuesTold(argument as QueuesEvent);
+    else if (name === BACKEND_EVENT) device?.backendTold(argument as BackendEvent);
   }
 
   async #request(name: string, argument: unknown, context: RequestContext): Promise<unknown> {

@@ -13,9 +13,14 @@ import type { QueuesEvent, QueuesStats } from './native.ts';
 import { crashesWith } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
+import type { BackendEvent } from './server-messages.ts';
 
 const STATS_TIMEOUT_MS = 1_000;
 const REJOIN_TIMEOUT_MS = 2_500;
+
+/** States in which a server process serves, so that the backend decides which it is. */
+const SERVED: readonly DeviceState[] = ['CONNECTED', 'HOLDING', 'FAILING', 'FATAL'];
+const EVENT_OF = { HOLDING: 'holding', FAILING: 'failing', FATAL: 'fatal' } as const;
 
 export class Device {
   readonly #host: Host;
@@ -24,6 +29,7 @@ export class Device {
   #peer: Peer | undefined;
   #serverProcess: ServerProcess | undefined;
   #earlyTrouble: QueuesEvent | undefined;
+  #backend: BackendEvent | undefined;
   readonly #ending = new AbortController();
   #onPeer: () => void = () => undefined;
   #tail: Promise<unknown> = Promise.resolve();
@@ -64,6 +70,7 @@ export class Device {
 
   attachPeer(peer: Peer): void {
     this.#peer?.close();
+    this.#backend = undefined;
     this.#peer = peer;
     this.#onPeer();
   }
@@ -113,11 +120,34 @@ export class Device {
     return this.#earlyTrouble;
   }
 
-  told(event: QueuesEvent): void {
-    if (event.kind !== 'backend-lost' && event.kind !== 'protocol-violation') return;
-    if (this.#state === 'CONNECTING') this.#earlyTrouble ??= event;
-    if (this.#state !== 'CONNECTED' && this.#state !== 'FAILING') return;
-    this.setState('FAILING', event.text === '' ? event.kind : event.text);
+  queuesTold(event: QueuesEvent): void {
+    const isLoss = event.kind === 'backend-lost' || event.kind === 'protocol-violation';
+    if (!isLoss || this.#state !== 'CONNECTING') return;
+    this.#earlyTrouble ??= event;
+    // START waits for requests that wait for the backend, and the device will not come to be.
+    this.peer?.request('failAll', null, { timeoutMs: STATS_TIMEOUT_MS }).catch(() => undefined);
+  }
+
+  /** How it stands with the backend; what counts is the last word of the server process. */
+  backendTold(event: BackendEvent): void {
+    this.#backend = event;
+    if (!SERVED.includes(this.#state)) return;
+    const before = this.#state;
+    this.#followBackend();
+    if (before === this.#state) return;
+    const kind = event.state === 'CONNECTED' ? 'replayed' : EVENT_OF[event.state];
+    this.#host.tell(kind, this.id, event.text);
+  }
+
+  /** A successor serves; it may already have said more. */
+  serveAgain(): void {
+    this.setState('CONNECTED');
+    if (this.#backend !== undefined) this.#followBackend();
+  }
+
+  #followBackend(): void {
+    const { state = 'CONNECTED', text } = this.#backend ?? {};
+    this.setState(state, state === 'CONNECTED' ? undefined : text);
   }
 
   async view(verbose: boolean): Promise<DeviceView> {

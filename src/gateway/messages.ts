@@ -30,6 +30,14 @@ export interface ConnectOptions {
   readonly dataPath: DataPath;
   /** Limit of each dial and handshake, ms. */
   readonly handshakeTimeoutMs: number;
+  /** How long requests wait for a lost backend, ms; -1: for ever; 0: not at all; default 30 s. */
+  readonly reconnectDelayMs?: number;
+  /** A request that is older loses the connection, ms; undefined: none does. */
+  readonly requestTimeoutMs?: number;
+  /** What becomes of writes that a lost backend may have forgotten; default replay. */
+  readonly unflushed?: 'replay' | 'fail-flush' | 'trust';
+  /** fua: every write is durable before it is acknowledged; default flush. */
+  readonly durability?: 'flush' | 'fua';
   /** When the server process dies; undefined = recover, wherever its content outlives it. */
   readonly onCrash?: 'recover' | 'fail';
   /** False: a write that may have been executed is never sent again; it fails instead. */
@@ -40,6 +48,7 @@ export type DeviceState =
   | 'CONNECTING'
   | 'CONNECTED'
   | 'RECOVERING'
+  | 'HOLDING'
   | 'FAILING'
   | 'FATAL'
   | 'STOPPING'

@@ -97,7 +97,7 @@ async function isGone(host: Host, device: Device): Promise<boolean> {
 }
 
 function recovered(host: Host, device: Device, durationMs: number): void {
-  device.setState('CONNECTED');
+  device.serveAgain();
   device.update({ phase: 'live' });
   const pid = device.serverProcess?.identity.pid;
   const duration = `${Math.round(durationMs)} ms`;
@@ -114,7 +114,11 @@ async function tryRecovery(host: Host, device: Device): Promise<string | undefin
     return 'a successor of the server process died half-way, which this kernel cannot mend';
   }
   const peer = await serverProcessForDevice(host, device, device.ending);
-  // A successor that can wait for its backend would be prepared without it, and this come last.
+  if (device.record.options.target.kind === 'nbd') {
+    // Its queues hold until it has found its way back to the backend.
+    await takeOver(host, device, peer, false);
+    return undefined;
+  }
   const opened = await openBackend(host, device, peer);
   if (typeof opened === 'string') return opened;
   const difference = differenceTo(device.record, opened);

@@ -49,7 +49,10 @@ export interface DeviceRecord {
   readonly owner: ProcessIdentity & { readonly foreground: boolean };
   readonly connectedAtMs: number;
   readonly serverProcess?: ProcessIdentity;
+  /** As it was when the device was made; what comes later is measured by it. */
   readonly backend?: BackendInfo;
+  /** Of the content then, where the export is read-only. */
+  readonly fingerprint?: string;
   readonly shape?: DeviceShape;
   /** Device nodes that we made and therefore remove. */
   readonly madeNodes: readonly string[];

@@ -26,6 +26,8 @@ export const controllerSocket = (): string => join(runDir(), 'controller.sock');
 export const controllerLock = (): string => join(runDir(), 'controller.lock');
 export const foregroundSocket = (pid: number): string => join(runDir(), `foreground-${pid}.sock`);
 export const devicesDir = (): string => join(runDir(), 'devices');
+/** What the device's backend has acknowledged and not made durable. */
+export const unflushedLogPath = (id: number): string => join(runDir(), 'unflushed', String(id));
 export const logDir = (): string => join(runDir(), 'log');
 
 /** Throws UNBD_NO_PERMISSION with the cure unless we are root: only root may drive the driver. */
@@ -49,6 +51,7 @@ export function prepareRunDir(path = runDir()): void {
   makePrivate(path);
   makePrivate(join(path, 'devices'));
   makePrivate(join(path, 'log'));
+  makePrivate(join(path, 'unflushed'));
 }
 
 function makePrivate(path: string): void {

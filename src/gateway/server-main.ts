@@ -10,7 +10,7 @@ import { log, logToStdout } from './log.ts';
 import { Peer } from './rpc.ts';
 import { controllerSocket } from './run-dir.ts';
 import { Server } from './server.ts';
-import { QUEUES_EVENT, type ServerHello } from './server-messages.ts';
+import { BACKEND_EVENT, QUEUES_EVENT, type ServerHello } from './server-messages.ts';
 
 const HELLO_TIMEOUT_MS = 10_000;
 const FIRST_RETRY_MS = 200;
@@ -27,7 +27,13 @@ const isSpare = spare !== undefined;
 let peer: Peer | undefined;
 let ending = false;
 
-const server = new Server((event) => peer?.event(QUEUES_EVENT, event), end);
+const server = new Server(
+  {
+    queues: (event) => peer?.event(QUEUES_EVENT, event),
+    backend: (event) => peer?.event(BACKEND_EVENT, event),
+  },
+  end,
+);
 
 /** Lets answers and events that are written reach the socket, then ends. */
 function end(): void {
@@ -60,7 +66,7 @@ async function serve(token: string, paths: readonly string[]): Promise<void> {
     try {
       peer = await open(paths[attempt % paths.length] ?? controllerSocket(), token);
       retryMs = FIRST_RETRY_MS;
-      if (server.trouble !== undefined) peer.event(QUEUES_EVENT, server.trouble);
+      if (server.trouble !== undefined) peer.event(BACKEND_EVENT, server.trouble);
       await peer.closed;
     } catch {
       // Nobody listens there; what the other side refuses, it logs.

@@ -5,7 +5,7 @@
  */
 import type { BackendInfo } from '../protocols/adapter.ts';
 import type { ConnectOptions, DataPath } from './messages.ts';
-import type { QueuesEvent, QueuesStats } from './native.ts';
+import type { QueuesStats } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
 
 /** `details` of a server process's hello. */
@@ -27,6 +27,7 @@ export interface OpenAnswer {
   readonly backend: BackendInfo;
   /** Connections that are open, one a queue; undefined where the target needs none. */
   readonly connections: number | undefined;
+  readonly fingerprint?: string;
 }
 
 export interface StartArgument {
@@ -66,6 +67,12 @@ export interface ServerApi {
   shutdown: { argument: null; answer: null };
 }
 
-/** The one event of a server process: what a queue told. */
+/** Events of a server process: what a queue told, and how it stands with the backend. */
 export const QUEUES_EVENT = 'queues';
-export type ServerEvent = QueuesEvent;
+export const BACKEND_EVENT = 'backend';
+
+export interface BackendEvent {
+  readonly state: 'CONNECTED' | 'HOLDING' | 'FAILING' | 'FATAL';
+  /** The cause, or of CONNECTED what was replayed; one line for people. */
+  readonly text: string;
+}

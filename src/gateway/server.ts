@@ -5,31 +5,47 @@
  * killed), or go on after a failed invariant.
  */
 import { GatewayError } from '../protocols/errors.ts';
-import { type OpenBackend, openBackend } from './backend.ts';
+import { alone, type OpenBackend, openBackend, type Serving, serveAgain } from './backend.ts';
 import { errnoName } from './dial.ts';
-import { log } from './log.ts';
-import {
-  type AdapterSpec,
-  type Addon,
-  loadAddon,
-  type Queues,
-  type QueuesEvent,
-} from './native.ts';
+import { type LogLevel, log } from './log.ts';
+import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
-import type { OpenAnswer, OpenArgument, ServerApi, StartArgument } from './server-messages.ts';
+import type {
+  BackendEvent,
+  OpenAnswer,
+  OpenArgument,
+  ServerApi,
+  StartArgument,
+} from './server-messages.ts';
+
+/** What a server process tells its controller. */
+export interface ServerNews {
+  queues(event: QueuesEvent): void;
+  backend(event: BackendEvent): void;
+}
+
+const LEVELS = {
+  'backend-lost': 'warning',
+  'protocol-violation': 'error',
+  'hold-expired': 'error',
+  resumed: 'info',
+  warning: 'warning',
+  stopped: 'info',
+} as const satisfies Record<QueuesEvent['kind'], LogLevel>;
 
 export class Server {
-  readonly #onEvent: (event: QueuesEvent) => void;
+  readonly #news: ServerNews;
   readonly #exit: () => void;
   readonly #addon: Addon;
   #backend: OpenBackend | undefined;
   #queues: Queues | undefined;
+  #serving: Serving | undefined;
   #record: DeviceRecord | undefined;
-  #trouble: QueuesEvent | undefined;
+  #trouble: BackendEvent | undefined;
 
   /** `exit` ends the process after what was answered is sent. */
-  constructor(onEvent: (event: QueuesEvent) => void, exit: () => void) {
-    this.#onEvent = onEvent;
+  constructor(news: ServerNews, exit: () => void) {
+    this.#news = news;
     this.#exit = exit;
     this.#addon = loadAddon();
   }
@@ -39,8 +55,8 @@ export class Server {
     return this.#record;
   }
 
-  /** The last event that says that something is wrong, for a controller that was not there. */
-  get trouble(): QueuesEvent | undefined {
+  /** How it stands with the backend where that is not well, for a controller that was not there. */
+  get trouble(): BackendEvent | undefined {
     return this.#trouble;
   }
 
@@ -55,6 +71,7 @@ export class Server {
       case 'stats':
         return this.#running().stats();
       case 'failAll':
+        this.#serving?.end();
         this.#queues?.failAll();
         return null;
       case 'shutdown':
@@ -78,17 +95,19 @@ export class Server {
         `${options.target.text}: ${count} connection; ${backend.shortfall}`,
       );
     }
-    return { backend: backend.info, connections: backend.connections };
+    const { info, connections, fingerprint } = backend;
+    return { backend: info, connections, ...(fingerprint === undefined ? {} : { fingerprint }) };
   }
 
   async #start(argument: StartArgument): Promise<null> {
     if (this.#queues !== undefined) throw outOfOrder();
-    const { suppressPartitionScan, record, recovery: _, failing, ...shape } = argument;
-    const adapter = failing ? { kind: 'error' as const } : this.#backendAdapter(argument);
+    const { suppressPartitionScan, record, recovery: _, failing: _f, ...shape } = argument;
+    const serving = this.#serve(argument);
+    this.#serving = serving;
     process.title = `ublk-nbd: server process of ublkb${argument.devId}`;
     try {
       this.#queues = new this.#addon.Queues(
-        { ...shape, noPartitionScan: suppressPartitionScan, adapter },
+        { ...shape, noPartitionScan: suppressPartitionScan, adapter: serving.adapter },
         (event) => this.#told(event),
       );
       await this.#queues.start();
@@ -96,20 +115,30 @@ export class Server {
       throw queuesError(error);
     }
     this.#record = record;
+    serving.started(this.#queues);
     return null;
   }
 
-  #backendAdapter({ queueCount, readOnly }: StartArgument): AdapterSpec {
+  #serve(argument: StartArgument): Serving {
+    const { failing, recovery, record } = argument;
+    if (failing) return alone({ kind: 'error' });
+    const told = (event: BackendEvent): void => this.#backendTold(event);
+    const { target } = record.options;
+    if (recovery && target.kind === 'nbd') return serveAgain(this.#addon, target, argument, told);
     if (this.#backend === undefined) throw outOfOrder();
-    return this.#backend.adapterFor(queueCount, readOnly);
+    return this.#backend.serve(argument, told);
+  }
+
+  #backendTold(event: BackendEvent): void {
+    this.#trouble = event.state === 'CONNECTED' ? undefined : event;
+    this.#news.backend(event);
   }
 
   #told(event: QueuesEvent): void {
     const { kind, queue, text } = event;
-    const level = kind === 'stopped' ? 'info' : kind === 'warning' ? 'warning' : 'error';
-    log(level, this.#record?.id, `queue ${queue}: ${kind}${text === '' ? '' : `: ${text}`}`);
-    if (kind === 'backend-lost' || kind === 'protocol-violation') this.#trouble = event;
-    this.#onEvent(event);
+    log(LEVELS[kind], this.#record?.id, `queue ${queue}: ${kind}${text === '' ? '' : `: ${text}`}`);
+    this.#serving?.queuesTold(event);
+    this.#news.queues(event);
     if (kind === 'stopped') this.#exit();
   }
 

@@ -75,10 +75,10 @@ claim('queue threads neither wait for their own disk nor write back for others',
 });
 
 claim(
-  'when the backend dies, I/O is EIO, list and logs say so, disconnect --force is clean',
+  'without a wait, I/O is EIO when the backend dies, list and logs say so, --force is clean',
   async (scope) => {
     const backend = await startNbdkit(scope, ['memory', '16M']);
-    const device = await connect(scope, backend.target);
+    const device = await connect(scope, backend.target, '--reconnect-delay', '0');
     const file = new DirectFile(device.path);
     scope.defer(() => file.close());
     file.write(0, Buffer.alloc(4096, 'x'));

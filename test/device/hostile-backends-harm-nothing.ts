@@ -1,7 +1,8 @@
 /**
  * Claim: whatever a backend does in the transmission phase, no I/O gets wrong data, the device
  * says in one line what happened and who did it, and it can be disconnected.
- * Method: every fault of the scripted backend, each on a device of its own. The backend lives in
+ * Method: every fault of the scripted backend, each on a device of its own that waits for nobody,
+ * and without a second connection, so that what the fault did stays to be seen. The backend lives in
  * this process, so I/O here is asynchronous; devices are made through the controller's own
  * interface, as three more processes a fault would cost more than the test.
  */
@@ -79,6 +80,7 @@ async function connectTo(scope: Scope, backend: ScriptedNbd): Promise<DeviceView
     partitionScan: false,
     dataPath: 'copy',
     handshakeTimeoutMs: 60_000,
+    reconnectDelayMs: 0,
   };
   const device = await callController('connect', options);
   scope.defer(async () => {
@@ -162,7 +164,7 @@ async function assertBlamed(device: DeviceView): Promise<void> {
 }
 
 async function play(scope: Scope, fault: TransmissionFault): Promise<void> {
-  const backend = await startScriptedNbd({ fault: fault.name });
+  const backend = await startScriptedNbd({ fault: fault.name, connectionsMax: 1 });
   scope.defer(() => backend.close());
   const device = await connectTo(scope, backend).catch((error: GatewayError) => {
     // What is wrong from the first byte on may be seen before the device is ready.
@@ -216,7 +218,7 @@ for (const fault of chosenFaults()) {
 }
 
 claim('list and logs tell in one line what a backend did', async (scope) => {
-  const backend = await startScriptedNbd({ fault: 'chunk-with-wrong-magic' });
+  const backend = await startScriptedNbd({ fault: 'chunk-with-wrong-magic', connectionsMax: 1 });
   scope.defer(() => backend.close());
   const device = await connectTo(scope, backend);
   const file = await open(device.path, constants.O_RDONLY | constants.O_DIRECT);

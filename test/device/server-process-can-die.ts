@@ -40,7 +40,7 @@ function inFlight(device: Device): number {
 async function untilServedByAnother(device: Device, pid: number): Promise<void> {
   await until('a successor serves', async () => {
     const { state, serverPid: now } = await listed(device.path);
-    assert(state === 'CONNECTED' || state === 'RECOVERING', `the device is ${state}`);
+    assert.match(state, /^(CONNECTED|RECOVERING|HOLDING)$/);
     return state === 'CONNECTED' && now !== pid;
   });
 }

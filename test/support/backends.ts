@@ -4,7 +4,7 @@
  * Must not: hand out a backend before it serves.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect as connectSocket, createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -62,8 +62,8 @@ interface Place {
   readonly uri: (exportName: string) => string;
 }
 
-async function placeFor(scope: Scope, transport: Transport): Promise<Place> {
-  const port = await freePort();
+async function placeFor(scope: Scope, transport: Transport, given?: number): Promise<Place> {
+  const port = given ?? (await freePort());
   const socketPath = scope.path(`${port}.sock`);
   const unix = (name: string): string => `nbd+unix:///${name}?socket=${socketPath}`;
   const tcp = (name: string): string => `nbd://127.0.0.1:${port}/${name}`;
@@ -103,14 +103,19 @@ async function untilPidFile(running: Running, path: string): Promise<void> {
   });
 }
 
-/** nbdkit with `words` behind its own options: filters, the plugin, its parameters. */
+/**
+ * nbdkit with `words` behind its own options: filters, the plugin, its parameters; at a free port
+ * unless one is given.
+ */
 export async function startNbdkit(
   scope: Scope,
   words: readonly string[],
   transport: Transport = 'tcp',
+  port?: number,
 ): Promise<Backend> {
-  const place = await placeFor(scope, transport);
+  const place = await placeFor(scope, transport, port);
   const pidFile = scope.path(`nbdkit-${place.port}.pid`);
+  rmSync(pidFile, { force: true });
   const where =
     transport === 'unix'
       ? ['--unix', place.socketPath]

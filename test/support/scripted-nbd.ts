@@ -52,6 +52,8 @@ export interface ScriptedOptions {
   readonly greetingDelayMs?: number;
   /** Further clients are taken, and hung up on before the greeting. */
   readonly maxClients?: number;
+  /** After so many connections in all, every later one is hung up on before the greeting. */
+  readonly connectionsMax?: number;
   /** Bytes of replies leave in pieces of this size. */
   readonly pieceBytes?: number;
 }
@@ -145,10 +147,11 @@ class Backend {
     this.sockets.add(socket);
     socket.on('close', () => this.sockets.delete(socket));
     socket.setNoDelay(true);
-    const { maxClients = Number.POSITIVE_INFINITY, pieceBytes } = this.#options;
+    const { maxClients = Infinity, connectionsMax = Infinity, pieceBytes } = this.#options;
     const peer = new Peer(socket, pieceBytes === undefined ? {} : { pieceBytes });
     try {
-      if (this.sockets.size <= maxClients) await this.#converse(peer, connection);
+      const isWelcome = this.sockets.size <= maxClients && connection < connectionsMax;
+      if (isWelcome) await this.#converse(peer, connection);
     } catch (error) {
       if (!(error instanceof PeerGone)) this.clientErrors.push(String(error));
     }

@@ -96,10 +96,13 @@ t.test(
     await call('connect', optionsFor());
     const { token } = host.registry.readAll().records[0] ?? {};
     const server = await peer('server-process', { details: { token } });
-    server.event('queues', { kind: 'backend-lost', queue: 0, text: 'it is gone' });
+    server.event('backend', { state: 'HOLDING', text: 'it is gone' });
     let [view] = await call('list', { verbose: false });
     while (view?.state === 'CONNECTED') [view] = await call('list', { verbose: false });
-    t.match(view, { state: 'FAILING', reason: 'it is gone' });
+    t.match(view, { state: 'HOLDING', reason: 'it is gone' });
+    server.event('backend', { state: 'CONNECTED', text: '3 requests' });
+    while (view?.state === 'HOLDING') [view] = await call('list', { verbose: false });
+    t.match(view, { state: 'CONNECTED' });
   },
 );
 
