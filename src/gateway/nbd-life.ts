@@ -76,7 +76,7 @@ export class NbdLife {
   adapter(found: NbdExport, streams: readonly TransportStream[]): AdapterSpec {
     const { readOnly } = this.#device;
     const options = this.#options;
-    const { unflushed = 'replay' } = options;
+    const unflushed = unflushedPolicy(options);
     return {
       kind: 'nbd',
       readOnly,
@@ -180,13 +180,13 @@ export class NbdLife {
 
   /** Of a new device a new log; of a successor that of its predecessor. */
   #openLog(): UnflushedLog | undefined {
-    const { devId, readOnly, queueCount, recovery } = this.#device;
-    const { unflushed = 'replay', durability } = this.#options;
-    const isNeeded = !readOnly && this.#info.canFlush && durability !== 'fua';
-    if (unflushed !== 'replay' || !isNeeded) return undefined;
+    const { devId, readOnly, queueCount, maxIoBytes, recovery } = this.#device;
+    const isNeeded = !readOnly && this.#info.canFlush && this.#options.durability !== 'fua';
+    if (unflushedPolicy(this.#options) !== 'replay' || !isNeeded) return undefined;
     const path = unflushedLogPath(devId);
-    const units = Math.floor(LOG_BYTES / queueCount / LOG_UNIT_BYTES);
-    const bytesPerQueue = Math.max(units, 1) * LOG_UNIT_BYTES;
+    // However many queues there are, each must have room for its largest request.
+    const share = Math.max(LOG_BYTES / queueCount, maxIoBytes + LOG_UNIT_BYTES);
+    const bytesPerQueue = Math.ceil(share / LOG_UNIT_BYTES) * LOG_UNIT_BYTES;
     try {
       if (recovery) return this.#addon.UnflushedLog.open(path, queueCount, bytesPerQueue);
       mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -215,6 +215,11 @@ export class NbdLife {
     if (this.#queues === undefined) throw new Error('the queues have not been started');
     return this.#queues;
   }
+}
+
+/** The log would send acknowledged writes a second time, which was not wanted. */
+function unflushedPolicy({ unflushed, resendWrites }: ConnectOptions) {
+  return unflushed ?? (resendWrites === false ? 'fail-flush' : 'replay');
 }
 
 type ConnectedNews = Extract<ReconnectNews, { kind: 'connected' }>;

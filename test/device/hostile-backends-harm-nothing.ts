@@ -1,8 +1,8 @@
 /**
  * Claim: whatever a backend does in the transmission phase, no I/O gets wrong data, the device
  * says in one line what happened and who did it, and it can be disconnected.
- * Method: every fault of the scripted backend, each on a device of its own that waits for nobody,
- * and without a second connection, so that what the fault did stays to be seen. The backend lives in
+ * Method: every fault of the scripted backend, each on a device of its own that waits for nobody
+ * and gets no second connection, so that what the fault did stays to be seen. The backend lives in
  * this process, so I/O here is asynchronous; devices are made through the controller's own
  * interface, as three more processes a fault would cost more than the test.
  */

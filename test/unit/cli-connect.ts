@@ -41,6 +41,32 @@ t.test('without options the controller decides', async (t) => {
   });
 });
 
+t.test('what happens in an outage is told in seconds', async (t) => {
+  const typed =
+    'host --reconnect-delay 1.5 --request-timeout 20 --handshake-timeout 3 --unflushed trust ' +
+    '--durability fua --resend-writes no --on-crash fail';
+  t.match((await connectWith(...typed.split(' '))).options, {
+    reconnectDelayMs: 1500,
+    requestTimeoutMs: 20_000,
+    handshakeTimeoutMs: 3_000,
+    unflushed: 'trust',
+    durability: 'fua',
+    resendWrites: false,
+    onCrash: 'fail',
+  });
+  t.match((await connectWith('host', '--reconnect-delay', 'inf')).options, {
+    reconnectDelayMs: -1,
+  });
+  t.match((await connectWith('host', '--reconnect-delay', '0')).options, { reconnectDelayMs: 0 });
+  for (const wrong of ['-1', '1e3', 'soon', '86401', '0x10', '']) {
+    const { status, stderr } = await connectWith('host', `--reconnect-delay=${wrong}`);
+    t.equal(status, 2, wrong);
+    t.match(stderr, /\[UNBD_USAGE\]\n$/);
+  }
+  const { stderr } = await connectWith('host', '--request-timeout', '0');
+  t.match(stderr, /--request-timeout 0 is no time; give seconds from 0.1 to 86400 \[UNBD_USAGE\]/);
+});
+
 t.test('every option arrives', async (t) => {
   const typed =
     'host -r -N disk --queues 4 --depth 128 --connections 4 --id 7 --name data ' +
