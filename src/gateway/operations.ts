@@ -77,7 +77,8 @@ export class Operations {
     if (!(device instanceof Device)) throw ownedBy(device, 'which recovers it itself');
     await device.exclusive(() => recoverByHand(this.#host, device));
     const { state, id, record } = device;
-    if (state === 'CONNECTED' || state === 'FAILING') return device.view(false);
+    // The successor serves; how it stands with the backend is another matter.
+    if (['CONNECTED', 'HOLDING', 'FAILING'].includes(state)) return device.view(false);
     const text = `ublkb${id} is ${state}${record.reason === undefined ? '' : `: ${record.reason}`}`;
     const hint = `mend that and try again, or run: ublk-nbd disconnect --force ${id}`;
     throw new GatewayError('UNBD_SERVER_PROCESS', text, { hint });

@@ -163,8 +163,8 @@ claim(
       'EIO',
     );
     await ublkNbdMust('recover', device.path);
-    assert.equal((await listed(device.path)).state, 'CONNECTED');
     file.read(0, 4096);
+    await until('it is well', async () => (await listed(device.path)).state === 'CONNECTED');
     file.close();
     await device.disconnect();
   },
