@@ -16,7 +16,7 @@ import { shell, until } from '../support/process.ts';
 import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
-const KILLS = isFull ? 50 : isBrief ? 4 : 10;
+const KILLS = isFull ? 50 : isBrief ? 3 : 10;
 
 function inFlight(device: Device): number {
   const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);

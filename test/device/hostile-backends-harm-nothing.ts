@@ -51,16 +51,12 @@ const visible: Readonly<Record<Exclude<Outcome, 'violation' | 'lost' | 'stalls'>
   ESHUTDOWN: ['EIO'],
 };
 
-/**
- * An emulated machine plays one fault of each outcome, and one of each command where the protocol
- * is broken; all are played elsewhere.
- */
+/** An emulated machine plays one fault of each outcome; all are played elsewhere. */
 function chosenFaults(): readonly TransmissionFault[] {
   if (!isBrief) return transmissionFaults.filter((_, n) => isOfShare(n));
   const kinds = new Map<string, TransmissionFault>();
   for (const fault of transmissionFaults) {
-    const isErrno = /^E/.test(fault.outcomes.join());
-    const kind = `${fault.outcomes.join()} ${isErrno ? '' : fault.command}`;
+    const kind = fault.outcomes.join();
     if (!kinds.has(kind)) kinds.set(kind, fault);
   }
   return [...kinds.values()];

@@ -25,7 +25,7 @@ import {
 } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
-const KILLS = isFull ? 100 : isBrief ? 8 : 30;
+const KILLS = isFull ? 100 : isBrief ? 5 : 30;
 
 async function serverPid({ path }: Device): Promise<number> {
   return (await listed(path)).serverPid;
