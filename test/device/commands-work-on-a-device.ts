@@ -117,6 +117,8 @@ claim(
     const env = { NOTIFY_SOCKET: socket };
     const running = startUblkNbd(scope, ['connect', backend.target, '--foreground'], { env });
     await until('READY=1', () => /READY=1/.test(receiver.stdout()), 120_000);
+    // Two ways to this process, of which either may be the quicker.
+    await until('the path is printed', () => running.stdout().endsWith('\n'));
     const path = running.stdout().trim();
     assert.match(path, /^\/dev\/ublkb\d+$/, running.stderr());
     await shell(`dd status=none if=${path} of=/dev/null bs=64k count=1 iflag=direct`);
