@@ -38,8 +38,9 @@ export async function runForeground(
   try {
     const progress = (text: string): void => void notifySystemd(`STATUS=${text}`);
     const view = await operations.connect(options, { signal, progress });
-    notifySystemd(`READY=1\nSTATUS=${view.path} is ${view.target}`);
+    // Who waits for READY=1 finds the path already printed.
     onReady(view);
+    notifySystemd(`READY=1\nSTATUS=${view.path} is ${view.target}`);
     await untilGone(host, view.id, signal);
     if (signal.aborted && host.devices.has(view.id)) {
       notifySystemd('STOPPING=1');
