@@ -18,9 +18,13 @@ import type { BackendEvent } from './server-messages.ts';
 const STATS_TIMEOUT_MS = 1_000;
 const REJOIN_TIMEOUT_MS = 2_500;
 
-/** States in which a server process serves, so that the backend decides which it is. */
 const SERVED: readonly DeviceState[] = ['CONNECTED', 'HOLDING', 'FAILING', 'FATAL'];
 const EVENT_OF = { HOLDING: 'holding', FAILING: 'failing', FATAL: 'fatal' } as const;
+
+/** Whether a server process has the device's requests; which state it is, the backend decides. */
+export function isServed(state: DeviceState): boolean {
+  return SERVED.includes(state);
+}
 
 export class Device {
   readonly #host: Host;
@@ -131,7 +135,7 @@ export class Device {
   /** How it stands with the backend; what counts is the last word of the server process. */
   backendTold(event: BackendEvent): void {
     this.#backend = event;
-    if (!SERVED.includes(this.#state)) return;
+    if (!isServed(this.#state)) return;
     const before = this.#state;
     this.#followBackend();
     if (before === this.#state) return;

@@ -97,7 +97,8 @@ async function flushAndStop(host: Host, device: Device, force: boolean): Promise
   const first = await Promise.race([stopping, died]);
   if (first !== 'stopped' && (await waitsForSuccessor(host, id))) {
     await recoverDevice(host, device, `the server process ${first.how}`);
-    if (device.state !== 'CONNECTED') throw unflushed(device);
+    // One that holds goes on when its backend is there again.
+    if (device.state !== 'CONNECTED' && device.state !== 'HOLDING') throw unflushed(device);
     device.setState('STOPPING');
     device.update({ phase: 'stopping' });
   }

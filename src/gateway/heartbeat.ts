@@ -3,7 +3,7 @@
  * Runs in: the controller and `connect --foreground`.
  * Must not: take its own standing still for somebody else's: it counts its beats, not the time.
  */
-import type { Device } from './device.ts';
+import { type Device, isServed } from './device.ts';
 import type { Host } from './host.ts';
 import type { ServerProcess } from './launch.ts';
 import type { Peer } from './rpc.ts';
@@ -44,8 +44,7 @@ export class Heartbeat {
   }
 
   #look({ state, serverProcess, peer }: Device): void {
-    const isServed = state === 'CONNECTED' || state === 'FAILING' || state === 'FATAL';
-    if (!isServed || serverProcess === undefined) return;
+    if (!isServed(state) || serverProcess === undefined) return;
     const pulse = this.#pulses.get(serverProcess) ?? { misses: 0, asked: undefined };
     this.#pulses.set(serverProcess, pulse);
     const limit = peer === undefined ? ABSENT_BEATS : UNANSWERED_BEATS;

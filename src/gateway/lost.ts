@@ -5,7 +5,7 @@
  * reason, until `disconnect`.
  */
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
-import type { Device } from './device.ts';
+import { type Device, isServed } from './device.ts';
 import type { Host } from './host.ts';
 import type { Ending, ServerProcess } from './launch.ts';
 import { failDevice, recoverDevice } from './recover.ts';
@@ -43,7 +43,7 @@ export async function deviceLost(
 /** The caller holds the device's `exclusive`; nobody serves the device. */
 export async function recoverOrBury(host: Host, device: Device, reason: string): Promise<void> {
   const { state, record } = device;
-  if (state !== 'CONNECTED' && state !== 'FAILING' && state !== 'FATAL') return;
+  if (!isServed(state)) return;
   if (!isRecoverable(record.shape?.flags)) await buryDevice(host, device, reason);
   else if (state !== 'FATAL') await recoverDevice(host, device, reason);
   else if (isCrashLoop(record.crashesAtMs ?? [])) await buryDevice(host, device, reason);

@@ -8,7 +8,7 @@ import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { adoptOrphans, adoptRecord } from './adopt.ts';
 import { callOver, openPeer } from './client.ts';
 import { connectDevice } from './connect.ts';
-import { Device, viewOf } from './device.ts';
+import { Device, isServed, viewOf } from './device.ts';
 import { parseDevice } from './device-name.ts';
 import { disconnectDevice } from './disconnect.ts';
 import type { Host } from './host.ts';
@@ -154,7 +154,7 @@ export class Operations {
 
   /** Another program may have deleted it. */
   async #checkAgainstDriver(device: Device): Promise<void> {
-    if (device.state !== 'CONNECTED' && device.state !== 'FAILING') return;
+    if (!isServed(device.state)) return;
     const info = await this.#host.control.info(device.id);
     // QUIESCED: its server process has ended a moment ago.
     if (info !== undefined && info.state !== 'DEAD') return;

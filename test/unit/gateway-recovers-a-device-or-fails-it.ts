@@ -62,6 +62,21 @@ t.test('a successor is ready before the driver lets go, and then serves', async 
   t.match(host.registry.readAll().records[0], { phase: 'live', recovery: 'none' });
 });
 
+t.test('it is recovered whatever its backend is at, and looked after', async (t) => {
+  for (const state of ['HOLDING', 'FAILING'] as const) {
+    const { host, device } = await connected(t);
+    device.backendTold({ state, text: 'the backend is away' });
+    t.equal(device.state, state);
+    const heartbeat = new Heartbeat(host);
+    heartbeat.beat();
+    t.same(host.calls, ['peer ping'], 'its heart is listened to');
+    host.endServerProcess('was killed by SIGKILL');
+    await untilSettled(device);
+    t.ok(host.calls.includes('recover_end 0'), 'a successor took over');
+    t.equal(device.state, 'CONNECTED');
+  }
+});
+
 t.test('a device without the flag, and one of memory, is DEAD', async (t) => {
   const memory = { kind: 'memory', sizeBytes: 1n << 20n, text: 'memory:1M' } as const;
   for (const options of [{ onCrash: 'fail' }, { target: memory }] as const) {
