@@ -5,6 +5,7 @@
  * file; other images behind the same address.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
 import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
@@ -12,7 +13,7 @@ import { MIB, sysfsText } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { fioVerify } from '../support/fio.ts';
-import { shell, until } from '../support/process.ts';
+import { run, shell, until } from '../support/process.ts';
 import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
@@ -95,6 +96,27 @@ claim('when the wait is over I/O is EIO at once, and works again later', async (
   await untilState(device, /CONNECTED/);
   assert.equal(file.read(MIB, 4096).readBigUInt64BE(0), BigInt(MIB), 'the right bytes again');
   file.close();
+  await device.disconnect();
+});
+
+claim('the server process dies while the backend is away: the wait goes on', async (scope) => {
+  const port = await freePort();
+  const words = ['pattern', String(16 * MIB)];
+  const backend = await nbdkitAt(scope, port, words);
+  const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
+  await kill(backend);
+  const wanted = ['dd', 'status=none', 'bs=4096', 'count=1', 'skip=256', 'iflag=direct'];
+  const reading = run([...wanted, `if=${device.path}`, `of=${scope.path('read')}`]);
+  await untilState(device, /HOLDING/);
+  const { serverPid } = await listed(device.path);
+  process.kill(serverPid, 'SIGKILL');
+  await until('a successor holds', async () => {
+    const { state, serverPid: now } = await listed(device.path);
+    return state === 'HOLDING' && now !== serverPid;
+  });
+  await nbdkitAt(scope, port, words);
+  assert.equal((await reading).status, 0, 'the read that waited');
+  assert.equal(readFileSync(scope.path('read')).readBigUInt64BE(0), BigInt(MIB));
   await device.disconnect();
 });
 
