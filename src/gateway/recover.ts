@@ -8,6 +8,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError } from '../protocols/errors.ts';
+import { judgeIdentity } from '../protocols/nbd/identity.ts';
 import type { Device } from './device.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
@@ -175,15 +176,9 @@ async function openBackend(host: Host, device: Device, peer: Peer): Promise<Open
 
 /** Why `opened` cannot be the image that the device has shown until now. */
 function differenceTo({ shape, backend }: DeviceRecord, opened: OpenAnswer): string | undefined {
-  const { sizeBytes, readOnly, minimumBlockBytes, canFlush } = opened.backend;
-  if (shape === undefined) return 'it was never added';
-  if (sizeBytes < shape.sizeBytes) return `${sizeBytes} bytes instead of ${shape.sizeBytes}`;
-  if (readOnly && !shape.readOnly) return 'it is read-only now';
-  if (minimumBlockBytes > shape.logicalBlockBytes) return `blocks of ${minimumBlockBytes} bytes`;
-  if (backend?.canFlush === true && !canFlush && !shape.readOnly) return 'it cannot flush any more';
-  const { connections } = opened;
-  const tooFew = connections !== undefined && connections < shape.queues;
-  return tooFew ? `${connections} connections instead of ${shape.queues}` : undefined;
+  if (shape === undefined || backend === undefined) return 'it was never added';
+  const verdict = judgeIdentity(shape, backend, opened.backend);
+  return verdict.kind === 'other' ? verdict.reason : undefined;
 }
 
 /** This kernel neither takes back the tags that a dead successor has, nor gives them anew. */
