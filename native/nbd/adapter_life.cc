@@ -1,7 +1,7 @@
 // Owns: the half of NbdAdapter (see nbd/adapter.h) that knows how it stands with the backend: the
 // loss of a connection, the hold, the resume on a new one, and the end.
 // Runs on the queue's thread.
-// Must not: complete or send again a request whose buffer a receive may still write to.
+// Must not: begin with a new connection before the old one has no SQE in flight.
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
@@ -20,8 +20,8 @@ using nbd::RequestState;
 namespace {
 
 // Payloads of user_data beside the connection's.
-constexpr uint64_t kHoldTimerPayload = 3;
-constexpr uint64_t kAgeTimerPayload = 4;
+constexpr uint64_t kHoldTimerPayload = 4;
+constexpr uint64_t kAgeTimerPayload = 5;
 
 // A request is too old after this many ticks, so at an age between the limit and an eighth more.
 constexpr uint32_t kTicksOfTimeout = 8;
@@ -87,7 +87,7 @@ void NbdAdapter::on_cqe(uint64_t payload, int32_t result, uint32_t flags) {
     if (age_timer_.on_cqe(*ring_)) check_ages();
   } else {
     UN_ASSERT(connection_ != nullptr);
-    connection_->on_cqe(payload, result);
+    connection_->on_cqe(payload, result, flags);
   }
 }
 
@@ -178,17 +178,9 @@ void NbdAdapter::begin_failing(State state, int error) {
   fail_waiting(-error);
 }
 
-// All but the one whose buffer the receive in flight writes to: that one ends with the receive.
 void NbdAdapter::fail_waiting(int error) {
-  const nbd::Part* const landing = connection_ == nullptr ? nullptr : connection_->landing_part();
-  for (size_t left = waiting_.size(); left > 0; --left) {
-    const Pending pending = waiting_.pop();
-    if (landing != nullptr && landing->tag == pending.request.tag) {
-      waiting_.push(pending);
-    } else {
-      finish_unsent(pending, error);
-    }
-  }
+  while (!waiting_.is_empty())
+    finish_unsent(waiting_.pop(), error);
 }
 
 void NbdAdapter::resume(std::unique_ptr<BackendConnection> connection) {
@@ -205,7 +197,6 @@ void NbdAdapter::advance() {
   if (connection_ != nullptr) {
     if (!connection_->is_idle()) return;
     connection_.reset();
-    if (state_ != State::kHolding) fail_waiting(-error_);
   }
   if (next_ == nullptr) return;
   connection_ = std::move(next_);

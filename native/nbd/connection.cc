@@ -3,6 +3,8 @@
 // Must not: complete a request; replies go to the owner, part by part.
 #include "nbd/connection.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -15,6 +17,8 @@
 namespace unbd::nbd {
 
 namespace {
+
+constexpr uint64_t kWatchUserData = make_user_data(UserDataKind::kAdapter, kReceivePayload);
 
 uint32_t align_down(uint32_t value, uint32_t alignment) {
   return std::max(value / alignment * alignment, alignment);
@@ -77,7 +81,7 @@ void Connection::start(Ring& ring, ConnectionOwner& owner) {
   ring_ = &ring;
   owner_ = &owner;
   receiver_.attach(owner);
-  arm_receive();
+  watch();
 }
 
 int Connection::refusal(const Request& request) const {
@@ -128,29 +132,62 @@ void Connection::stage_part(Part& part, uint16_t flags) {
                     is_write ? part.buffer : nullptr, is_write ? part.length_bytes : 0);
 }
 
-void Connection::arm_receive() {
-  if (receive_in_flight_) return;
+// One SQE for the connection's life: cheaper for each reply than a receive that is staged, armed
+// and ended; and no buffer is written to but by receive().
+void Connection::watch() {
   io_uring_sqe* const sqe = ring_->get_sqe();
-  transport_->submit_recv(sqe, receiver_.prepare());
-  sqe->user_data = make_user_data(UserDataKind::kAdapter, kReceivePayload);
-  receive_in_flight_ = true;
+  transport_->submit_recv_watch(sqe);
+  sqe->user_data = kWatchUserData;
+  watch_in_flight_ = true;
 }
 
-void Connection::on_cqe(uint64_t payload, int32_t result) {
+void Connection::on_cqe(uint64_t payload, int32_t result, uint32_t flags) {
   if (payload == kReceivePayload) {
-    UN_ASSERT(receive_in_flight_);
-    receive_in_flight_ = false;
-    if (!is_over_) received(result);
+    UN_ASSERT(watch_in_flight_);
+    watch_in_flight_ = (flags & IORING_CQE_F_MORE) != 0;
+    if (is_over_) return;
+    if (result < 0) {
+      lose_by_errno(-result);
+      return;
+    }
+    if ((result & ~POLLIN) != 0) stream_ends_ = true;
+    receive();
+  } else if (payload == kReceiveMorePayload) {
+    UN_ASSERT(receive_more_in_flight_);
+    receive_more_in_flight_ = false;
+    if (!is_over_) receive();
   } else {
     UN_ASSERT(payload == kSendReadyPayload && send_ready_in_flight_);
     send_ready_in_flight_ = false;
   }
 }
 
+// Once an event, so that requests and commands have their turn too, however fast the backend sends.
+void Connection::receive() {
+  const std::span<const iovec> iov = receiver_.prepare();
+  size_t room = 0;
+  for (const iovec& each : iov)
+    room += each.iov_len;
+  const ssize_t bytes = transport_->try_recv(iov.data(), static_cast<int>(iov.size()));
+  if (bytes == -EAGAIN) return;
+  received(bytes);
+  if (!is_over_ && (static_cast<size_t>(bytes) == room || stream_ends_)) receive_more();
+}
+
+// The watch tells of what arrives, not of bytes that were left, or of an end behind them.
+void Connection::receive_more() {
+  if (receive_more_in_flight_) return;
+  io_uring_sqe* const sqe = ring_->get_sqe();
+  io_uring_prep_nop(sqe);
+  sqe->user_data = make_user_data(UserDataKind::kAdapter, kReceiveMorePayload);
+  receive_more_in_flight_ = true;
+}
+
 void Connection::end_turn() {
   if (is_over_) return;
   send();
-  if (!is_over_) arm_receive();
+  if (!is_over_ && !watch_in_flight_) [[unlikely]]
+    watch();
 }
 
 void Connection::send() {
@@ -169,9 +206,7 @@ void Connection::send() {
   }
 }
 
-void Connection::received(int32_t result) {
-  const ssize_t bytes = transport_->finish_recv(result, receiver_.message());
-  if (bytes == -EAGAIN) return;
+void Connection::received(ssize_t bytes) {
   if (bytes <= 0) {
     lose_by_errno(static_cast<int>(-bytes));
     return;
@@ -221,6 +256,11 @@ void Connection::reset() {
   is_over_ = true;
   transport_->reset();
   sender_.discard();
+  if (!watch_in_flight_) return;
+  io_uring_sqe* const sqe = ring_->get_sqe();
+  // Not POLL_REMOVE: that fails with EALREADY while an event is on its way.
+  io_uring_prep_cancel64(sqe, kWatchUserData, 0);
+  sqe->user_data = make_user_data(UserDataKind::kIgnored, 0);
 }
 
 }  // namespace unbd::nbd

@@ -38,7 +38,8 @@ namespace nbd {
 
 // Payloads of user_data of which the rest of the adapter keeps clear.
 constexpr uint64_t kReceivePayload = 1;
-constexpr uint64_t kSendReadyPayload = 2;
+constexpr uint64_t kReceiveMorePayload = 2;
+constexpr uint64_t kSendReadyPayload = 3;
 
 class ConnectionOwner : public ReplySink {
  public:
@@ -55,11 +56,11 @@ class Connection final : public BackendConnection {
   Connection(const NbdDeviceConfig& device, const NbdAgreement& agreement,
              std::unique_ptr<Transport> transport);
 
-  // A receive is armed from now on, also while nothing is in flight: it is how the end of the
+  // The stream is watched from now on, also while nothing is in flight: it is how the end of the
   // connection shows.
   void start(Ring& ring, ConnectionOwner& owner);
   // A CQE with one of the payloads above.
-  void on_cqe(uint64_t payload, int32_t result);
+  void on_cqe(uint64_t payload, int32_t result, uint32_t flags);
   // Sends what is staged, all in one call. What does not fit waits for room, and all later requests
   // behind it.
   void end_turn();
@@ -81,17 +82,17 @@ class Connection final : public BackendConnection {
 
   // Ends the connection without a word. SQEs in flight come to their end, and then is_idle().
   void reset();
-  bool is_idle() const { return !receive_in_flight_ && !send_ready_in_flight_; }
-  // The part whose buffer a receive in flight may still write to, also after reset(); or null.
-  const Part* landing_part() const {
-    return receive_in_flight_ ? receiver_.landing_part() : nullptr;
+  bool is_idle() const {
+    return !watch_in_flight_ && !receive_more_in_flight_ && !send_ready_in_flight_;
   }
 
  private:
   void stage_part(Part& part, uint16_t flags);
   void send();
-  void arm_receive();
-  void received(int32_t result);
+  void watch();
+  void receive();
+  void receive_more();
+  void received(ssize_t bytes);
   void lose_by_errno(int error);
 
   const NbdAgreement agreement_;
@@ -105,7 +106,9 @@ class Connection final : public BackendConnection {
   ConnectionOwner* owner_ = nullptr;
   bool is_over_ = false;
   bool says_goodbye_ = false;
-  bool receive_in_flight_ = false;
+  bool watch_in_flight_ = false;
+  bool stream_ends_ = false;  // or has failed; bytes may still come before that
+  bool receive_more_in_flight_ = false;
   bool send_ready_in_flight_ = false;
 };
 

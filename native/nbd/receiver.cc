@@ -19,11 +19,9 @@ Receiver::Receiver(RequestTable& table, const Sender& sender, bool structured)
     : table_(table),
       sender_(sender),
       structured_(structured),
-      staging_(std::make_unique_for_overwrite<std::byte[]>(kStagingBytes)) {
-  message_.msg_iov = iov_;
-}
+      staging_(std::make_unique_for_overwrite<std::byte[]>(kStagingBytes)) {}
 
-msghdr* Receiver::prepare() {
+std::span<const iovec> Receiver::prepare() {
   UN_ASSERT(at_ == 0 && outcome_ == Outcome::kGoOn);
   // Before a large payload only the header is taken, so that the payload itself need not be copied
   // out of staging; its own receive brings the next header with it.
@@ -36,15 +34,13 @@ msghdr* Receiver::prepare() {
     const bool more_may_follow = table_.parts_in_flight() > 1 || (structured_ && !last_chunk_);
     iov_[0] = {payload_, payload_left_};
     iov_[1] = {staging_.get(), beyond_payload};
-    message_.msg_iovlen = more_may_follow ? 2 : 1;
-  } else {
-    const size_t payload = phase_ == Phase::kPayload ? payload_left_ : 0;
-    const size_t until = std::min(payload + beyond_payload, kStagingBytes);
-    UN_ASSERT(until > end_);
-    iov_[0] = {staging_.get() + end_, until - end_};
-    message_.msg_iovlen = 1;
+    return {iov_, more_may_follow ? size_t{2} : size_t{1}};
   }
-  return &message_;
+  const size_t payload = phase_ == Phase::kPayload ? payload_left_ : 0;
+  const size_t until = std::min(payload + beyond_payload, kStagingBytes);
+  UN_ASSERT(until > end_);
+  iov_[0] = {staging_.get() + end_, until - end_};
+  return {iov_, 1};
 }
 
 Receiver::Outcome Receiver::landed(size_t bytes) {

@@ -5,12 +5,12 @@
 // of the request that a reply belongs to, allocate after construction, or do I/O.
 #pragma once
 
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "nbd/request_table.h"
@@ -46,16 +46,12 @@ class Receiver {
   void attach(ReplySink& sink) { sink_ = &sink; }
 
   // Says where the next receive puts its bytes. Valid until landed().
-  msghdr* prepare();
-  msghdr* message() { return &message_; }
+  std::span<const iovec> prepare();
 
   // A receive put bytes there. After anything but kGoOn the stream is useless, and reason() says
   // why.
   Outcome landed(size_t bytes);
   std::string_view reason() const { return reason_; }
-
-  // The part whose buffer the receive that prepare() described writes to, or null.
-  const Part* landing_part() const { return direct_ ? part_ : nullptr; }
 
  private:
   // What the next bytes of the stream are.
@@ -100,7 +96,7 @@ class Receiver {
 
   Phase phase_ = Phase::kReply;
   Outcome outcome_ = Outcome::kGoOn;
-  bool direct_ = false;      // the receive under way writes to part_'s buffer first
+  bool direct_ = false;      // the next receive writes to part_'s buffer first
   bool last_chunk_ = false;  // the chunk at hand carries kReplyFlagDone
   uint16_t chunk_type_ = 0;
   Part* part_ = nullptr;  // whose reply the bytes at hand belong to; set in every phase but kReply
@@ -115,7 +111,6 @@ class Receiver {
   size_t end_ = 0;
   std::unique_ptr<std::byte[]> staging_;
   iovec iov_[2] = {};
-  msghdr message_ = {};
 
   static constexpr size_t kTextKept = 160;
   char text_[kTextKept];

@@ -141,6 +141,7 @@ TEST("without a delay a loss fails at once, and a resume is still possible") {
   CHECK(fixture.answered() == 3 && fixture.device()->state() == State::kFailing);
   fixture.forget_results();
   fixture.resume({});
+  fixture.settle();
   send_three(fixture);
   fixture.hold();
   CHECK(fixture.answered() == 3 && fixture.result_of(1) == -EIO);

@@ -7,6 +7,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <string>
 
 #include "ring/ring.h"
 #include "test/check.h"
@@ -52,75 +54,81 @@ struct Pair {
   int32_t next_result(int timeout_ms) {
     int32_t taken = kNothing;
     ring.submit_and_wait(timeout_ms);
-    ring.reap([&](uint64_t user_data, int32_t result, uint32_t) {
+    ring.reap([&](uint64_t user_data, int32_t result, uint32_t flags) {
       if (user_data != 1) return;
       taken = result;
+      has_more = (flags & IORING_CQE_F_MORE) != 0;
       ++ended;
     });
     return taken;
   }
 
-  void stage_recv(msghdr* message) {
+  void stage_watch() {
     io_uring_sqe* const sqe = ring.get_sqe();
-    transport->submit_recv(sqe, message);
+    transport->submit_recv_watch(sqe);
     sqe->user_data = 1;
+  }
+  std::string take() {
+    char bytes[64];
+    const iovec iov{bytes, sizeof(bytes)};
+    const ssize_t received = transport->try_recv(&iov, 1);
+    return {bytes, received > 0 ? static_cast<size_t>(received) : 0};
   }
 
   Ring ring;
-  int ended = 0;  // CQEs so far
+  int ended = 0;         // CQEs so far
+  bool has_more = true;  // the SQE of the last one has not ended
   std::unique_ptr<FdTransport> transport;
   Fd backend;
 };
 
 }  // namespace
 
-TEST("a receive waits on a non-blocking socket and then gets what came") {
-  for (const size_t iovecs : {size_t{1}, size_t{2}}) {
-    Pair pair;
-    std::array<char, 4> first{};
-    std::array<char, 16> second{};
-    iovec iov[2] = {{first.data(), first.size()}, {second.data(), second.size()}};
-    msghdr message{};
-    message.msg_iov = iov;
-    message.msg_iovlen = iovecs;
-    for (int round = 0; round < 3; ++round) {
-      pair.stage_recv(&message);
+TEST("a watch tells of each arrival, with one SQE") {
+  Pair pair;
+  CHECK(::send(pair.backend.get(), "before", 6, 0) == 6);
+  pair.stage_watch();
+  for (const char* text : {"", "abcdefg", "hi"}) {
+    const size_t length = std::strlen(text);
+    if (length > 0) {
       CHECK(pair.next_result(0) == kNothing);
-      CHECK(::send(pair.backend.get(), "abcdefg", 7, 0) == 7);
-      int32_t result = pair.next_result(kPatienceMs);
-      if (iovecs == 1) {
-        CHECK(pair.transport->finish_recv(result, &message) == 4);
-        // The buffer was full, so the rest is asked for at once.
-        pair.stage_recv(&message);
-        result = pair.next_result(kPatienceMs);
-        CHECK(pair.transport->finish_recv(result, &message) == 3);
-        CHECK(std::memcmp(first.data(), "efg", 3) == 0);
-      } else {
-        CHECK(pair.transport->finish_recv(result, &message) == 7);
-        CHECK(std::memcmp(first.data(), "abcd", 4) == 0);
-        CHECK(std::memcmp(second.data(), "efg", 3) == 0);
-      }
+      CHECK(::send(pair.backend.get(), text, length, 0) == static_cast<ssize_t>(length));
     }
+    CHECK(pair.next_result(kPatienceMs) > 0);
+    CHECK(pair.has_more);
+    CHECK(pair.take() == (length > 0 ? text : "before"));
   }
 }
 
-TEST("a receive ends with the stream, and with a shutdown of ours") {
-  char byte = 0;
-  iovec iov{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &iov;
-  message.msg_iovlen = 1;
+TEST("a watch tells of the stream's end, and of a shutdown of ours") {
   Pair ended;
-  ended.stage_recv(&message);
+  ended.stage_watch();
   CHECK(ended.next_result(0) == kNothing);
   ended.backend.reset();
-  CHECK(ended.transport->finish_recv(ended.next_result(kPatienceMs), &message) == 0);
+  CHECK(ended.next_result(kPatienceMs) > 0);
+  char byte = 0;
+  const iovec iov{&byte, 1};
+  CHECK(ended.transport->try_recv(&iov, 1) == 0);
 
   Pair shut;
-  shut.stage_recv(&message);
+  shut.stage_watch();
   CHECK(shut.next_result(0) == kNothing);
   shut.transport->shutdown();
-  CHECK(shut.transport->finish_recv(shut.next_result(kPatienceMs), &message) == -ECANCELED);
+  CHECK(shut.next_result(kPatienceMs) > 0);
+  CHECK(shut.transport->try_recv(&iov, 1) == -ECANCELED);
+}
+
+TEST("a watch ends when it is cancelled, also while an event is on its way") {
+  for (const bool event : {false, true}) {
+    Pair pair;
+    pair.stage_watch();
+    CHECK(pair.next_result(0) == kNothing);
+    if (event) pair.transport->reset();
+    io_uring_sqe* const sqe = pair.ring.get_sqe();
+    io_uring_prep_cancel64(sqe, 1, 0);
+    while (pair.has_more)
+      CHECK(pair.next_result(kPatienceMs) != kNothing);
+  }
 }
 
 TEST("a send that finds no room is told when there is some") {
@@ -156,20 +164,15 @@ TEST("a wait for room ends with a shutdown of ours") {
   CHECK(pair.transport->try_send(&iov, 1) == -ECANCELED);
 }
 
-TEST("a reset drops what has not left, and ends the receive and the wait for room") {
+TEST("a reset drops what has not left, and ends the watch's and the sender's wait") {
   for (const bool tcp : {false, true}) {
     Pair pair(tcp);
-    char byte = 0;
-    iovec to{&byte, 1};
-    msghdr message{};
-    message.msg_iov = &to;
-    message.msg_iovlen = 1;
     std::array<char, 65536> block{};
     const iovec iov{block.data(), block.size()};
     size_t accepted = 0;
     for (ssize_t sent = 0; sent >= 0; sent = pair.transport->try_send(&iov, 1))
       accepted += static_cast<size_t>(sent);
-    pair.stage_recv(&message);
+    pair.stage_watch();
     io_uring_sqe* sqe = pair.ring.get_sqe();
     pair.transport->submit_send_ready(sqe);
     sqe->user_data = 1;

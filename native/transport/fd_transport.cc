@@ -13,11 +13,12 @@ namespace {
 
 constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 
-size_t total_bytes(const msghdr* message) {
-  size_t total = 0;
-  for (size_t index = 0; index < message->msg_iovlen; ++index)
-    total += message->msg_iov[index].iov_len;
-  return total;
+// Both calls are cheaper with one buffer than with a header and an array to import.
+msghdr message_of(const iovec* iov, int count) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(iov);
+  message.msg_iovlen = static_cast<size_t>(count);
+  return message;
 }
 
 }  // namespace
@@ -31,12 +32,9 @@ ssize_t FdTransport::ended_by(ssize_t result) const {
 ssize_t FdTransport::try_send(const iovec* iov, int count) {
   ssize_t sent = 0;
   if (count == 1) {
-    // Cheaper than sendmsg(2) by the import of a header and of an array.
     sent = ::send(fd(), iov->iov_base, iov->iov_len, kSendFlags);
   } else {
-    msghdr message{};
-    message.msg_iov = const_cast<iovec*>(iov);
-    message.msg_iovlen = static_cast<size_t>(count);
+    const msghdr message = message_of(iov, count);
     sent = ::sendmsg(fd(), &message, kSendFlags);
   }
   return sent > 0 ? sent : ended_by(sent == 0 ? -EAGAIN : -errno);
@@ -46,27 +44,18 @@ void FdTransport::submit_send_ready(io_uring_sqe* sqe) {
   io_uring_prep_poll_add(sqe, fd(), POLLOUT);
 }
 
-void FdTransport::submit_recv(io_uring_sqe* sqe, msghdr* message) {
-  if (message->msg_iovlen == 1) {
-    io_uring_prep_recv(sqe, fd(), message->msg_iov->iov_base, message->msg_iov->iov_len, 0);
-  } else {
-    io_uring_prep_recvmsg(sqe, fd(), message, 0);
-  }
-  // Where nothing is expected to be there yet, saves the attempt that fails.
-  if (drained_) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
-}
-
-ssize_t FdTransport::finish_recv(int32_t cqe_result, msghdr* message) {
-  if (cqe_result <= 0) return ended_by(cqe_result);
-  drained_ = static_cast<size_t>(cqe_result) < total_bytes(message);
-  return cqe_result;
+void FdTransport::submit_recv_watch(io_uring_sqe* sqe) {
+  io_uring_prep_poll_multishot(sqe, fd(), POLLIN | POLLRDHUP);
 }
 
 ssize_t FdTransport::try_recv(const iovec* iov, int count) {
-  msghdr message{};
-  message.msg_iov = const_cast<iovec*>(iov);
-  message.msg_iovlen = static_cast<size_t>(count);
-  const ssize_t received = ::recvmsg(fd(), &message, MSG_DONTWAIT);
+  ssize_t received = 0;
+  if (count == 1) {
+    received = ::recv(fd(), iov->iov_base, iov->iov_len, MSG_DONTWAIT);
+  } else {
+    msghdr message = message_of(iov, count);
+    received = ::recvmsg(fd(), &message, MSG_DONTWAIT);
+  }
   return received > 0 ? received : ended_by(received == 0 ? 0 : -errno);
 }
 

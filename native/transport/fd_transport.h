@@ -17,8 +17,7 @@ class FdTransport final : public Transport {
 
   ssize_t try_send(const iovec* iov, int count) override;
   void submit_send_ready(io_uring_sqe* sqe) override;
-  void submit_recv(io_uring_sqe* sqe, msghdr* message) override;
-  ssize_t finish_recv(int32_t cqe_result, msghdr* message) override;
+  void submit_recv_watch(io_uring_sqe* sqe) override;
   ssize_t try_recv(const iovec* iov, int count) override;
   void shutdown() override;
   void reset() override;
@@ -34,8 +33,6 @@ class FdTransport final : public Transport {
 
   Fd socket_;
   std::atomic<bool> shut_down_{false};
-  // The last receive got all that was there, so that the next one had better wait first.
-  bool drained_ = true;
 };
 
 }  // namespace unbd

@@ -25,16 +25,14 @@ class Transport {
   // Stages on sqe the wait for room to send; its CQE (any result >= 0) means: call try_send again.
   virtual void submit_send_ready(io_uring_sqe* sqe) = 0;
 
-  // Stages on sqe a receive into message's iovecs. message and its iovecs stay valid and unmoved
-  // until the CQE; its result goes through finish_recv.
-  virtual void submit_recv(io_uring_sqe* sqe, msghdr* message) = 0;
+  // Stages on sqe a watch for bytes to receive: a CQE (IORING_CQE_F_MORE: others may follow) each
+  // time that some arrive or the stream ends, until the SQE is cancelled. Its result is poll(2)'s
+  // events: when one beside POLLIN is among them the stream's end or error comes behind the bytes
+  // that are there. What was there before is told once, at the beginning.
+  virtual void submit_recv_watch(io_uring_sqe* sqe) = 0;
 
-  // The CQE of submit_recv: bytes received (> 0), 0 = end of stream, -EAGAIN = submit again, or
-  // -errno.
-  virtual ssize_t finish_recv(int32_t cqe_result, msghdr* message) = 0;
-
-  // Receives at once what is there, without waiting. Bytes (> 0), 0 = end of stream, -EAGAIN or
-  // -errno.
+  // Receives at once what is there, without waiting. Bytes (> 0; fewer than there is room for: that
+  // was all, and a watch tells of more), 0 = end of stream, -EAGAIN or -errno.
   virtual ssize_t try_recv(const iovec* iov, int count) = 0;
 
   // Wakes whoever waits in the kernel on this stream and makes later I/O fail; thread-safe.
