@@ -165,6 +165,8 @@ export interface Addon {
   connectTransport(endpoint: NativeEndpoint, timeoutMs: number): Promise<NativeTransport>;
   /** `create`: EEXIST, ENOSPC. `open`: EBUSY while another process has it, EINVAL, EPERM. */
   UnflushedLog: { create: MakeLog; open: MakeLog };
+  /** Makes a ring as a queue does and uses it once. Throws an Error with an errno name. */
+  checkRing(): void;
   Queues: new (spec: QueuesSpec, onEvent: (event: QueuesEvent) => void) => Queues;
   /** Sends a datagram to $NOTIFY_SOCKET (sd_notify(3)); false where there is none. */
   notifySystemd(state: string): boolean;

@@ -10,10 +10,12 @@ import { errnoName } from './dial.ts';
 import { type LogLevel, log } from './log.ts';
 import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
+import { selfTest } from './self-test.ts';
 import type {
   BackendEvent,
   OpenAnswer,
   OpenArgument,
+  SelfTestArgument,
   ServerApi,
   StartArgument,
 } from './server-messages.ts';
@@ -68,6 +70,8 @@ export class Server {
         return this.#start(argument as StartArgument);
       case 'ping':
         return null;
+      case 'selfTest':
+        return selfTest(this.#addon, argument as SelfTestArgument);
       case 'stats':
         return this.#running().stats();
       case 'failAll':
