@@ -106,6 +106,25 @@ t.test(
   },
 );
 
+t.test('what a server process tells while its device is adopted is heard', async (t) => {
+  const { host, peer } = await start(t);
+  const serverProcess = identify(process.ppid);
+  if (serverProcess === undefined) throw new Error('the test has no parent');
+  const owner = { pid: process.pid, startTicks: '0', foreground: false };
+  const record = { version: 1, id: 9, token: 'z', phase: 'live', options: optionsFor() } as const;
+  host.registry.claim({ ...record, owner, serverProcess, connectedAtMs: 1, madeNodes: [] });
+  host.control.info = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return { state: 'LIVE', serverPid: serverProcess.pid };
+  };
+  const server = await peer('server-process', { details: { token: 'z' } });
+  server.event('backend', { state: 'HOLDING', text: 'it is gone' });
+  const call = callOver(await peer('cli'));
+  let [view] = await call('list', { verbose: true });
+  while (view?.state === 'CONNECTED') [view] = await call('list', { verbose: false });
+  t.match(view, { id: 9, state: 'HOLDING', reason: 'it is gone' });
+});
+
 t.test('a server process without a device is ended, one of another owner is not', async (t) => {
   const { host, peer } = await start(t);
   const asked: string[] = [];
