@@ -155,6 +155,13 @@ export interface Queues {
   resume(connections: NbdConnections): void;
   /** "Fail all now": every request in flight and every later one ends with EIO. */
   failAll(): void;
+  /**
+   * What is in flight is finished, what comes is kept. True when nothing of this process is at the
+   * backend any more, false when `unquiesce` or the end came before that.
+   */
+  quiesce(): Promise<boolean>;
+  /** What was kept goes on. */
+  unquiesce(): void;
   stats(): QueuesStats;
   /** How it stands with the backend: the worst of all queues. */
   state(): 'connected' | 'holding' | 'failing' | 'fatal';

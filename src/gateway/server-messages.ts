@@ -77,6 +77,12 @@ export interface ServerApi {
    * more.
    */
   failAll: { argument: null; answer: null };
+  /**
+   * Answers when nothing is in flight at the backend; what comes is kept for a successor. When none
+   * comes soon, or with `unquiesce`, it goes on.
+   */
+  quiesce: { argument: null; answer: null };
+  unquiesce: { argument: null; answer: null };
   /** Ends the server process, whatever it serves. */
   shutdown: { argument: null; answer: null };
 }

@@ -35,6 +35,9 @@ const LEVELS = {
   stopped: 'info',
 } as const satisfies Record<QueuesEvent['kind'], LogLevel>;
 
+/** Longer than a controller waits before it ends a quiesced process. */
+const QUIESCE_LIMIT_MS = 10_000;
+
 export class Server {
   readonly #news: ServerNews;
   readonly #exit: () => void;
@@ -44,6 +47,7 @@ export class Server {
   #serving: Serving | undefined;
   #record: DeviceRecord | undefined;
   #trouble: BackendEvent | undefined;
+  #quiesceTimer: NodeJS.Timeout | undefined;
 
   /** `exit` ends the process after what was answered is sent. */
   constructor(news: ServerNews, exit: () => void) {
@@ -77,6 +81,11 @@ export class Server {
       case 'failAll':
         this.#serving?.end();
         this.#queues?.failAll();
+        return null;
+      case 'quiesce':
+        return this.#quiesce();
+      case 'unquiesce':
+        this.#queues?.unquiesce();
         return null;
       case 'shutdown':
         setImmediate(this.#exit);
@@ -121,6 +130,15 @@ export class Server {
     this.#record = record;
     serving.started(this.#queues);
     return null;
+  }
+
+  async #quiesce(): Promise<null> {
+    const queues = this.#running();
+    // Whoever asked may be gone by then, and nobody else would end it.
+    clearTimeout(this.#quiesceTimer);
+    this.#quiesceTimer = setTimeout(() => queues.unquiesce(), QUIESCE_LIMIT_MS);
+    if (await queues.quiesce()) return null;
+    throw new GatewayError('UNBD_SERVER_PROCESS', 'requests were still in flight');
   }
 
   #serve(argument: StartArgument): Serving {

@@ -20,6 +20,8 @@ import type { SelfTestAnswer, SelfTestArgument } from './server-messages.ts';
 const PING_TIMEOUT_MS = 2_500;
 /** Above the self-test's own limits, which begin with the handshake's. */
 const SELF_TEST_GRACE_MS = 30_000;
+/** What is in flight is answered by then, or the upgrade is given up; below QUIESCE_LIMIT_MS. */
+const QUIESCE_TIMEOUT_MS = 5_000;
 const END_TIMEOUT_MS = 5_000;
 /** After the new server process serves, until it has found its backend. */
 const BACKEND_GRACE_MS = 5_000;
@@ -132,11 +134,31 @@ function obstacleOf({ options, shape }: DeviceRecord): string | undefined {
 }
 
 /**
- * The kernel keeps what was in flight and gives it to the successor. There is nothing to drain: a
- * drain would need the kernel to stop sending, and UBLK_U_CMD_QUIESCE_DEV does not tell when.
+ * Of a process that dies by accident a late write may still reach the backend, after the successor
+ * has sent it again and a newer one. An upgrade leaves nothing in flight that could.
  */
+async function quiesce(host: Host, { id, peer }: Device): Promise<void> {
+  try {
+    await peer?.request('quiesce', null, { timeoutMs: QUIESCE_TIMEOUT_MS });
+  } catch (thrown) {
+    const error = asGatewayError(thrown);
+    if (error.code === 'UNBD_VERSION' || peer?.isClosed === true) {
+      host.log('warning', id, `its server process ends with requests in flight: ${error.message}`);
+      return;
+    }
+    void peer?.request('unquiesce', null, { timeoutMs: PING_TIMEOUT_MS }).catch(() => undefined);
+    const text = `the requests of ublkb${id} were not answered in ${QUIESCE_TIMEOUT_MS / 1000} s`;
+    throw new GatewayError('UNBD_BACKEND_TIMEOUT', `${text}; nothing was changed`, {
+      hint: 'try again when the backend answers',
+      cause: error,
+    });
+  }
+}
+
+/** The kernel keeps what was not done, and gives it to the successor. */
 async function handOver(host: Host, device: Device, successor: ReadyProcess): Promise<void> {
   const { serverProcess: old } = device;
+  await quiesce(host, device);
   old?.kill();
   await old?.waitForExit(END_TIMEOUT_MS);
   const { pid } = successor.serverProcess.identity;

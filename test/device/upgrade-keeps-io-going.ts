@@ -5,6 +5,8 @@
  * the messages, one with a broken addon; fio with its checksums goes on meanwhile.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
 import { freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
 import { MIB, sysfsText } from '../support/block.ts';
@@ -13,7 +15,7 @@ import { DirectFile } from '../support/direct-file.ts';
 import { fioVerify } from '../support/fio.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { copyPackage } from '../support/package-copy.ts';
-import { describe, type Outcome, run, shell, until } from '../support/process.ts';
+import { describe, type Outcome, run, shell, start, until } from '../support/process.ts';
 import {
   assertRefused,
   commandIn,
@@ -78,6 +80,53 @@ claim(`fio verifies while everything is upgraded ${UPGRADES} times`, async (scop
   process.stdout.write(`# pauses of ${UPGRADES} upgrades, ms: ${pauses.join(' ')}\n`);
   const log = await ublkNbdMust('logs', device.path);
   assert.equal(log.match(/upgraded: process \d+ \(/g)?.length, UPGRADES);
+  await device.disconnect();
+});
+
+claim(
+  'no request is sent twice: the old server process leaves nothing in flight',
+  async (scope) => {
+    const log = scope.path('requests');
+    const words = ['--filter=log', '--filter=delay', 'memory', '16M', `logfile=${log}`];
+    const { target } = await startNbdkit(scope, [...words, 'wdelay=200ms']);
+    const device = await connect(scope, target, '--unflushed', 'trust');
+    const each = `dd if=/dev/zero of=${device.path} bs=4k count=1 oflag=direct status=none seek=$i`;
+    const writing = start(scope, ['bash', '-ec', `for i in $(seq 2000); do ${each}; done`]);
+    await until('it writes', () => inFlight(device) > 0);
+    await upgradeMust(packageFolder, device.path);
+    const sent = (): RegExpMatchArray[] => [
+      ...readFileSync(log, 'utf8').matchAll(/connection=(\d+) Write id=\d+ offset=(\w+) /g),
+    ];
+    await until('two connections wrote', () => new Set(sent().map(([, one]) => one)).size === 2);
+    writing.kill('SIGTERM');
+    await writing.exited;
+    const offsets = sent().map(([, , offset]) => offset);
+    assert.equal(new Set(offsets).size, offsets.length);
+    await device.disconnect();
+  },
+);
+
+claim('a backend that does not answer ends the upgrade, and what waited goes on', async (scope) => {
+  const backend = await startNbdkit(scope, ['memory', '16M']);
+  const device = await connect(scope, backend.target, '--handshake-timeout', '2');
+  const { serverPid } = await listed(device.path);
+  process.kill(backend.pid, 'SIGSTOP');
+  const upgrading = upgrade(packageFolder, device.path);
+  let isDone = false;
+  void upgrading.finally(() => (isDone = true));
+  const readers: Promise<Outcome>[] = [];
+  // Some reach the queues before they are quiesced, others while they are.
+  while (!isDone) {
+    const where = [`if=${device.path}`, 'of=/dev/null', `skip=${readers.length}`];
+    readers.push(run(['dd', ...where, 'bs=4k', 'count=1', 'iflag=direct', 'status=none']));
+    await delay(250);
+  }
+  const outcome = await upgrading;
+  process.kill(backend.pid, 'SIGCONT');
+  assert.equal(outcome.status, 5, describe(outcome));
+  assert.match(outcome.stderr, /were not answered in 5 s; nothing was changed/);
+  for (const reader of readers) assert.equal((await reader).status, 0);
+  assert.equal((await listed(device.path)).serverPid, serverPid);
   await device.disconnect();
 });
 

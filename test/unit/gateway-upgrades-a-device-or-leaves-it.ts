@@ -8,10 +8,18 @@ import { connectDevice } from '../../src/gateway/connect.ts';
 import type { Device } from '../../src/gateway/device.ts';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { upgradeDevice } from '../../src/gateway/upgrade.ts';
+import { GatewayError } from '../../src/protocols/errors.ts';
 import { type FakeHost, type Faults, fakeHost, optionsFor, VERSION } from '../support/fake-host.ts';
 
 const TEST = ['launch', 'arrival', 'peer ping', 'peer selfTest'];
-const HAND_OVER = ['kill', 'peer open', 'recover_start 0', 'peer start', 'recover_end 0'];
+const HAND_OVER = [
+  'peer quiesce',
+  'kill',
+  'peer open',
+  'recover_start 0',
+  'peer start',
+  'recover_end 0',
+];
 
 interface Setup {
   readonly host: FakeHost;
@@ -83,6 +91,26 @@ t.test('one that fails before it is needed changes nothing', async (t) => {
     t.equal(device.state, 'CONNECTED');
     t.same(host.events, []);
   }
+});
+
+t.test('one that does not get quiet goes on, and is not ended', async (t) => {
+  const { host, device, upgrade } = await connected(t, { failing: 'peer quiesce' });
+  const old = device.serverProcess;
+  await t.rejects(upgrade(), { code: 'UNBD_BACKEND_TIMEOUT', message: /nothing was changed/ });
+  t.same(done(host), [...TEST, 'peer quiesce', 'peer unquiesce', 'kill']);
+  t.equal(await old?.waitForExit(0), false);
+});
+
+t.test('an older one that cannot be quiesced is handed over as after a crash', async (t) => {
+  const { device, upgrade } = await connected(t);
+  const { peer } = device;
+  if (peer === undefined) throw new Error('there is no peer');
+  const request = peer.request.bind(peer);
+  peer.request = async (name, argument) => {
+    if (name !== 'quiesce') return request(name, argument);
+    throw new GatewayError('UNBD_VERSION', "unknown request 'quiesce'");
+  };
+  t.match(await upgrade(), { after: { state: 'CONNECTED' } });
 });
 
 t.test('one of another version than the controller is not taken', async (t) => {
