@@ -1,5 +1,5 @@
 /**
- * Owns: another version of the package, installed beside this one.
+ * Owns: another version of the package, installed beside this one, and `upgrade` by each of them.
  * Runs in: device test processes.
  * Must not: outlive its test: a controller that was started from it would miss its files.
  */
@@ -7,7 +7,8 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { controllerPid } from './leftovers.ts';
-import { packageFolder } from './product.ts';
+import { describe, type Outcome, run } from './process.ts';
+import { commandIn, packageFolder, ublkNbd } from './product.ts';
 import type { Scope } from './scope.ts';
 
 export interface CopyOptions {
@@ -61,4 +62,16 @@ function copyBuild(folder: string, isBroken: boolean): void {
     const helper = join('build', kind, 'ublk-nbd-helper');
     symlinkSync(join(packageFolder, helper), join(folder, helper));
   }
+}
+
+/** `upgrade` of the package in `folder`. */
+export function upgrade(folder: string, ...args: readonly string[]): Promise<Outcome> {
+  const words = ['upgrade', ...args];
+  return folder === packageFolder ? ublkNbd(words) : run(commandIn(folder, words));
+}
+
+export async function upgradeMust(folder: string, ...args: readonly string[]): Promise<string> {
+  const outcome = await upgrade(folder, ...args);
+  assert.equal(outcome.status, 0, describe(outcome));
+  return outcome.stdout;
 }
