@@ -185,8 +185,10 @@ t.test('upgrade tells of the controller and of each device, and of every refusal
   const all = await cli(['upgrade', '--all'], { gateway });
   t.match(all, { status: 2, stdout: controller + device, stderr: /ublkb0 cannot/ });
   t.equal(ends, 2, 'the lock is given back');
+  const stopped = await cli(['upgrade', '--all'], { gateway, signal: AbortSignal.abort() });
+  t.match(stopped, { status: 130, stdout: controller, stderr: /what was begun is done/ });
   t.equal((await cli(['upgrade'], { gateway })).status, 2);
-  t.equal(ends, 2);
+  t.equal(ends, 3);
 });
 
 t.test('events prints a line for each, or an object', async (t) => {
