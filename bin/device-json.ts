@@ -19,6 +19,7 @@ export function deviceJson(device: DeviceView): Record<string, unknown> {
     depth: device.depth,
     logicalBlockBytes: device.logicalBlockBytes,
     serverPid: device.serverPid,
+    serverVersion: device.serverVersion ?? null,
     connectedAtMs: device.connectedAtMs,
     ...(device.details === undefined ? {} : { details: device.details }),
   };

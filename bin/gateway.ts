@@ -9,6 +9,7 @@ import type { Check } from '../src/gateway/doctor.ts';
 import type { TargetInfo } from '../src/gateway/info.ts';
 import type { ConnectOptions, DeviceEvent, DeviceView } from '../src/gateway/messages.ts';
 import type { MountRequest } from '../src/gateway/mount.ts';
+import type { Upgrade } from '../src/gateway/upgrade-controller.ts';
 import type { Target } from '../src/protocols/adapter.ts';
 
 export interface Gateway {
@@ -23,6 +24,8 @@ export interface Gateway {
   disconnect(device: string, force: boolean): Promise<void>;
   /** Returns when the device is served again. */
   recover(device: string): Promise<void>;
+  /** Replaces the controller, and gives the way to upgrade devices. */
+  beginUpgrade(): Promise<Upgrade>;
   /** Returns on `signal`. */
   events(signal: AbortSignal, onEvent: (event: DeviceEvent) => void): Promise<void>;
   list(verbose: boolean): Promise<readonly DeviceView[]>;
@@ -55,6 +58,10 @@ export const gateway: Gateway = {
   },
   async recover(device) {
     await (await client()).callController('recover', { device });
+  },
+  async beginUpgrade() {
+    const { beginUpgrade } = await import('../src/gateway/upgrade-controller.ts');
+    return beginUpgrade();
   },
   async events(signal, onEvent) {
     const { withController } = await client();

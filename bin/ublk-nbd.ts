@@ -4,9 +4,7 @@
  * Runs in: the CLI; with --foreground of `daemon` and `connect` for as long as they serve.
  * Must not: parse arguments or talk to the gateway; cli.ts does.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { packageFolder } from '../src/gateway/native.ts';
+import { PACKAGE_VERSION } from '../src/gateway/version.ts';
 import { asGatewayError, EXIT_STATUS, GatewayError } from '../src/protocols/errors.ts';
 import { report, runCli } from './cli.ts';
 import type { Context } from './command.ts';
@@ -52,11 +50,8 @@ process.on('uncaughtException', (error) => {
   process.exit(report(asGatewayError(error), context, debug || process.argv.includes('--debug')));
 });
 
-const version: unknown = JSON.parse(
-  readFileSync(join(packageFolder(), 'package.json'), 'utf8'),
-).version;
 let status = await runCli(process.argv.slice(2), context, {
-  version: String(version),
+  version: PACKAGE_VERSION,
   columns: process.stdout.columns ?? 80,
   debug,
 });

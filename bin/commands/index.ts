@@ -39,6 +39,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./recover.ts'),
   },
   {
+    name: 'upgrade',
+    positionals: '[device]',
+    summary: 'Bring controller and server processes to the installed version',
+    load: () => import('./upgrade.ts'),
+  },
+  {
     name: 'events',
     positionals: '',
     summary: 'Print what happens to the devices, until interrupted',

@@ -52,7 +52,7 @@ function paragraph(device: DeviceView): string {
     ['mode', device.readOnly ? 'read-only' : 'read-write'],
     ['block size', `${device.logicalBlockBytes} bytes`],
     ['queues', `${device.queues}, ${device.depth} requests each`],
-    ['server process', `pid ${device.serverPid}`],
+    ['server process', `pid ${device.serverPid}, version ${device.serverVersion ?? 'unknown'}`],
     ['connected at', new Date(device.connectedAtMs).toISOString()],
   ];
   if (device.details !== undefined) {

@@ -4,6 +4,7 @@
 
 #include "node/notify.h"
 #include "node/queues_binding.h"
+#include "node/ring_check.h"
 #include "node/transport_binding.h"
 #include "node/unflushed_log_binding.h"
 
@@ -16,6 +17,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queues", QueuesBinding::define(env));
   exports.Set("UnflushedLog", UnflushedLogBinding::define(env));
   exports.Set("notifySystemd", Napi::Function::New(env, notify_systemd, "notifySystemd"));
+  exports.Set("checkRing", Napi::Function::New(env, check_ring, "checkRing"));
   return exports;
 }
 

@@ -77,6 +77,8 @@ Napi::Function QueuesBinding::define(Napi::Env env) {
       {InstanceMethod<&QueuesBinding::start>("start"), InstanceMethod<&QueuesBinding::hold>("hold"),
        InstanceMethod<&QueuesBinding::resume>("resume"),
        InstanceMethod<&QueuesBinding::fail_all>("failAll"),
+       InstanceMethod<&QueuesBinding::quiesce>("quiesce"),
+       InstanceMethod<&QueuesBinding::unquiesce>("unquiesce"),
        InstanceMethod<&QueuesBinding::stats>("stats"),
        InstanceMethod<&QueuesBinding::state>("state")});
 }
@@ -100,6 +102,7 @@ QueuesBinding::QueuesBinding(const Napi::CallbackInfo& info)
   if (adapters.empty()) return;
   queue_count_ = config.queue_count;
   holds_obeyed_.resize(queue_count_);
+  rounds_answered_.resize(queue_count_);
   // Unbounded towards JS, but bounded at its sources: an adapter posts a few events a connection.
   events_ =
       Napi::ThreadSafeFunction::New(env, info[1].As<Napi::Function>(), "ublk-nbd queues", 0, 1);
@@ -128,6 +131,7 @@ Napi::Value QueuesBinding::start(const Napi::CallbackInfo& info) {
 void QueuesBinding::finish() {
   running_ = false;
   end_hold();
+  end_quiesce(false);
   queues_.reset();
   events_.Release();
   Unref();
@@ -160,6 +164,38 @@ void QueuesBinding::end_hold() {
   if (hold_ == nullptr) return;
   hold_->Resolve(Env().Undefined());
   hold_.reset();
+}
+
+Napi::Value QueuesBinding::quiesce(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const Napi::Promise::Deferred answer = Napi::Promise::Deferred::New(env);
+  if (!running_) {
+    answer.Resolve(Napi::Boolean::New(env, true));
+    return answer.Promise();
+  }
+  // Rounds that quiesce are odd; one that was not ended is answered with the next.
+  quiesce_round_ += quiesce_round_ % 2 == 0 ? 1 : 2;
+  if (quiesce_ == nullptr) quiesce_ = std::make_unique<Napi::Promise::Deferred>(answer);
+  queues_->quiesce(quiesce_round_);
+  return quiesce_->Promise();
+}
+
+void QueuesBinding::unquiesce(const Napi::CallbackInfo&) {
+  if (!running_ || quiesce_round_ % 2 == 0) return;
+  end_quiesce(false);
+  queues_->quiesce(++quiesce_round_);
+}
+
+void QueuesBinding::quiesced(unsigned queue, uint32_t round) {
+  rounds_answered_[queue] = round;
+  if (std::ranges::all_of(rounds_answered_, [this](uint32_t r) { return r == quiesce_round_; }))
+    end_quiesce(true);
+}
+
+void QueuesBinding::end_quiesce(bool quiet) {
+  if (quiesce_ == nullptr) return;
+  quiesce_->Resolve(Napi::Boolean::New(Env(), quiet));
+  quiesce_.reset();
 }
 
 void QueuesBinding::resume(const Napi::CallbackInfo& info) {
@@ -217,6 +253,10 @@ void QueuesBinding::on_event(unsigned queue, std::string_view kind, std::string_
 void QueuesBinding::deliver(Napi::Env env, Napi::Function callback, const Event& event) {
   if (event.kind == "held") {
     held(event.queue, static_cast<uint32_t>(std::strtoul(event.text.c_str(), nullptr, 10)));
+    return;
+  }
+  if (event.kind == "quiesced") {
+    quiesced(event.queue, static_cast<uint32_t>(std::strtoul(event.text.c_str(), nullptr, 10)));
     return;
   }
   Napi::Object object = Napi::Object::New(env);

@@ -35,11 +35,15 @@ class QueuesBinding : public Napi::ObjectWrap<QueuesBinding>, public QueuesListe
   void fail_all(const Napi::CallbackInfo& info);
   Napi::Value hold(const Napi::CallbackInfo& info);
   void resume(const Napi::CallbackInfo& info);
+  Napi::Value quiesce(const Napi::CallbackInfo& info);
+  void unquiesce(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value state(const Napi::CallbackInfo& info);
   void deliver(Napi::Env env, Napi::Function callback, const Event& event);
   void held(unsigned queue, uint32_t calls);
   void end_hold();
+  void quiesced(unsigned queue, uint32_t round);
+  void end_quiesce(bool quiet);
 
   // Joins the threads, which have ended, and lets go of the listener and of this object.
   void finish();
@@ -54,6 +58,10 @@ class QueuesBinding : public Napi::ObjectWrap<QueuesBinding>, public QueuesListe
   uint32_t hold_calls_ = 0;
   std::vector<uint32_t> holds_obeyed_;
   std::unique_ptr<Napi::Promise::Deferred> hold_;  // of those that one queue has not
+  // See DeviceQueues::quiesce(): the last round, and the last that each queue has answered.
+  uint32_t quiesce_round_ = 0;
+  std::vector<uint32_t> rounds_answered_;
+  std::unique_ptr<Napi::Promise::Deferred> quiesce_;  // until every queue is quiet
 };
 
 }  // namespace unbd::node

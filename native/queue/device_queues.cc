@@ -196,6 +196,11 @@ void DeviceQueues::resume(std::vector<std::unique_ptr<BackendConnection>> one_pe
     worker->queue.post_resume(std::move(one_per_queue[worker->index]));
 }
 
+void DeviceQueues::quiesce(uint32_t round) {
+  for (const std::unique_ptr<Worker>& worker : workers_)
+    worker->queue.post_quiesce(round);
+}
+
 QueuesStats DeviceQueues::stats() const {
   QueuesStats stats;
   for (const std::unique_ptr<Worker>& worker : workers_)

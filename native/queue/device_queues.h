@@ -1,8 +1,7 @@
 // Owns: the queue threads of one device, and the char device that they share.
-// Runs on: the control plane's threads: start(), hold(), resume() and the destructor from one at a
-// time, fail_all() and stats() from any.
-// Must not: issue a control command that can block (START, STOP, DEL): the process that owns I/O
-// never does.
+// Runs on: the control plane's threads: start(), hold(), resume(), quiesce() and the destructor
+// from one at a time, fail_all() and stats() from any. Must not: issue a control command that can
+// block (START, STOP, DEL): the process that owns I/O never does.
 #pragma once
 
 #include <pthread.h>
@@ -46,6 +45,12 @@ class DeviceQueues {
   // Every queue goes on with a connection of its own (Adapter::resume()), also after fail_all(),
   // where it is of no use. A later hold() takes back what a queue has not seen yet.
   void resume(std::vector<std::unique_ptr<BackendConnection>> one_per_queue);
+
+  // With an odd round every queue finishes what its adapter has, and keeps what comes from it; the
+  // listener gets "quiesced" (text: the round) from each when that is done. An even round, or
+  // fail_all(), ends it: what was kept goes on. A process that dies quiesced has nothing in flight
+  // at its backend, and the driver gives what was kept to its successor.
+  void quiesce(uint32_t round);
 
   QueuesStats stats() const;
 

@@ -39,6 +39,11 @@ void Mailbox::post_resume(std::unique_ptr<BackendConnection> connection) {
   post(kResume);
 }
 
+void Mailbox::post_quiesce(uint32_t round) {
+  quiesce_round_.store(round, std::memory_order_release);
+  post(kQuiesce);
+}
+
 void Mailbox::stage_wait(io_uring_sqe* sqe) {
   io_uring_prep_read(sqe, event_.get(), &event_count_, sizeof(event_count_), 0);
 }

@@ -23,6 +23,8 @@ void Queue::turn() {
   if (batch_length_ > 0) adapter_->submit({batch_.data(), batch_length_});
   adapter_->end_turn();
   counters_.set(QueueCounters::kInFlight, tags_.with_us());
+  if (untold_round_ != 0) [[unlikely]]
+    tell_when_quiet();
 }
 
 void Queue::on_cqe(uint64_t user_data, int32_t result, uint32_t flags) {
@@ -49,8 +51,13 @@ void Queue::on_ublk_cqe(uint16_t tag, int32_t result) {
   UN_ASSERT(commands_with_driver_ > 0);
   --commands_with_driver_;
   if (result == uapi::kIoResOk) [[likely]] {
-    on_request(tag);
+    if (quiesced_) [[unlikely]]
+      park(tag);
+    else
+      on_request(tag);
   } else if (result == uapi::kIoResAbort) {
+    // STOP waits for every request.
+    unpark();
     if (phase_ == Phase::kServing) phase_ = Phase::kDraining;
   } else {
     fetch_error_ = result < 0 ? result : -EPROTO;

@@ -49,6 +49,8 @@ class Queue final : public CompletionSink, public EventSink {
   void post_resume(std::unique_ptr<BackendConnection> connection) {
     mailbox_.post_resume(std::move(connection));
   }
+  // See DeviceQueues::quiesce(); answered by the event "quiesced".
+  void post_quiesce(uint32_t round) { mailbox_.post_quiesce(round); }
   void add_stats_to(QueuesStats* stats) const { counters_.add_to(stats); }
 
   void complete(uint16_t tag, uint16_t generation, int32_t result) override;
@@ -69,6 +71,10 @@ class Queue final : public CompletionSink, public EventSink {
   void on_cqe(uint64_t user_data, int32_t result, uint32_t flags);
   void on_ublk_cqe(uint16_t tag, int32_t result);
   void on_request(uint16_t tag);
+  void park(uint16_t tag);
+  void unpark();
+  void obey_quiesce();
+  void tell_when_quiet();
   bool describe(uint16_t tag, Request* request);
   void refuse(uint16_t tag, int error);
   void commit(uint16_t tag, int32_t result);
@@ -95,6 +101,10 @@ class Queue final : public CompletionSink, public EventSink {
   std::unique_ptr<Adapter> adapter_;
   std::vector<Request> batch_;  // room for depth_; the turn's requests are the first batch_length_
   unsigned batch_length_ = 0;
+  std::vector<uint16_t> parked_;  // tags whose requests came while quiesced; room for depth_
+  unsigned parked_count_ = 0;
+  bool quiesced_ = false;
+  uint32_t untold_round_ = 0;  // of a quiesce that is not over yet; 0: none
   unsigned commands_with_driver_ = 0;
   int char_device_fd_ = -1;
   int fetch_error_ = 0;

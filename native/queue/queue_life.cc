@@ -32,6 +32,7 @@ Queue::Queue(const QueuesConfig& config, unsigned index, QueuesListener& listene
       target_{.file_slot = -1, .queue = static_cast<uint16_t>(index)},
       tags_(config.depth),
       batch_(config.depth),
+      parked_(config.depth),
       listener_(listener) {}
 
 int Queue::open_ring(const CharDevice& device) {
@@ -159,7 +160,42 @@ void Queue::on_mailbox() {
     std::unique_ptr<BackendConnection> connection = mailbox_.take_connection();
     if (connection != nullptr) adapter_->resume(std::move(connection));
   }
-  if ((commands & Mailbox::kFailAll) != 0) adapter_->fail_all(EIO);
+  if ((commands & Mailbox::kQuiesce) != 0) obey_quiesce();
+  if ((commands & Mailbox::kFailAll) != 0) {
+    adapter_->fail_all(EIO);
+    unpark();
+  }
+}
+
+// The request stays with the driver's descriptor: to the tag table it has not come yet.
+void Queue::park(uint16_t tag) {
+  UN_ASSERT(parked_count_ < depth_);
+  parked_[parked_count_++] = tag;
+}
+
+// What was parked goes on as if it had come now.
+void Queue::unpark() {
+  quiesced_ = false;
+  untold_round_ = 0;
+  for (unsigned at = 0; at < parked_count_; ++at)
+    on_request(parked_[at]);
+  parked_count_ = 0;
+}
+
+void Queue::obey_quiesce() {
+  const uint32_t round = mailbox_.quiesce_round();
+  if (round % 2 == 0) {
+    unpark();
+    return;
+  }
+  quiesced_ = true;
+  untold_round_ = round;
+}
+
+void Queue::tell_when_quiet() {
+  if (tags_.with_us() > 0) return;
+  post("quiesced", std::to_string(untold_round_));
+  untold_round_ = 0;
 }
 
 void Queue::tear_down() {

@@ -34,9 +34,9 @@ struct QueuesConfig {
 class QueuesListener {
  public:
   // kind: those of EventSink (see adapter.h); "held": a queue has obeyed hold() (text: of how many
-  // calls, in all); and "stopped" once,
-  // last: every queue has ended, the adapters are destroyed, the char device is closed. It is not
-  // posted when start() failed.
+  // calls, in all); "quiesced": a queue has obeyed quiesce() (text: of which round); and "stopped"
+  // once, last: every queue has ended, the adapters are destroyed, the char device is closed. It is
+  // not posted when start() failed.
   virtual void on_event(unsigned queue, std::string_view kind, std::string_view text) = 0;
 
  protected:

@@ -68,3 +68,11 @@ TEST("a connection that nobody took is closed with the mailbox") {
 }
 
 TEST_MAIN()
+
+TEST("of several rounds of quiesce the last one counts") {
+  Mailbox mailbox;
+  mailbox.post_quiesce(1);
+  mailbox.post_quiesce(2);
+  mailbox.post_quiesce(3);
+  CHECK(mailbox.take() == Mailbox::kQuiesce && mailbox.quiesce_round() == 3);
+}

@@ -22,7 +22,7 @@ import type { BackendEvent, StartArgument } from './server-messages.ts';
  * For a connection that is wanted but not needed: a backend that allows one client leaves it
  * unanswered.
  */
-const OPTIONAL_TIMEOUT_MS = 2_000;
+export const OPTIONAL_TIMEOUT_MS = 2_000;
 
 export interface OpenBackend {
   readonly info: BackendInfo;

@@ -6,6 +6,7 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { Arrivals } from './arrivals.ts';
 import { boundedListener } from './events.ts';
@@ -24,6 +25,9 @@ import {
 
 const HELLO_TIMEOUT_MS = 5_000;
 const MAXIMUM_CONNECTIONS = 512;
+/** Above what one handshake takes; a connect that waits longer is not waited for. */
+const SETTLE_TIMEOUT_MS = 30_000;
+const SETTLE_POLL_MS = 20;
 /** Long enough for a script's next command, short enough to leave a host clean. */
 export const IDLE_EXIT_MS = 60_000;
 
@@ -36,8 +40,13 @@ export class Controller {
   readonly #server: Server;
   readonly #heartbeat: Heartbeat;
   readonly #clients = new Set<Peer>();
+  /** What a server process told before it was known whose it is. */
+  readonly #unheard = new WeakMap<Peer, BackendEvent>();
   readonly #idleExitMs: number | undefined;
   #idleTimer: NodeJS.Timeout | undefined;
+  /** Requests that are being answered, but for those that only listen. */
+  #atWork = 0;
+  #isEnding = false;
   #resolveEnded: () => void = () => undefined;
 
   /** `idleExitMs` undefined: it stays until it is told to end. */
@@ -124,6 +133,8 @@ export class Controller {
     }
     if (device !== undefined) {
       device.attachPeer(peer);
+      const told = this.#unheard.get(peer);
+      if (told !== undefined) device.backendTold(told);
       return;
     }
     const { pid } = peer.remote;
@@ -136,7 +147,9 @@ export class Controller {
     if (from.remote.role !== 'server-process') return;
     const device = [...this.#host.devices.values()].find((one) => one.peer === from);
     if (name === QUEUES_EVENT) device?.queuesTold(argument as QueuesEvent);
-    else if (name === BACKEND_EVENT) device?.backendTold(argument as BackendEvent);
+    if (name !== BACKEND_EVENT) return;
+    if (device === undefined) this.#unheard.set(from, argument as BackendEvent);
+    else device.backendTold(argument as BackendEvent);
   }
 
   async #request(name: string, argument: unknown, context: RequestContext): Promise<unknown> {
@@ -145,19 +158,42 @@ export class Controller {
     }
     switch (name as keyof ControllerApi) {
       case 'ping':
-        return this.#operations.ping();
+        return { ...this.#operations.ping(), isForeground: this.#idleExitMs === undefined };
+      case 'events':
+        return this.#follow(context);
+      case 'shutdown':
+        return this.#shutdown((argument as ControllerApi['shutdown']['argument']).keepDevices);
+      default:
+        return this.#work(name, argument, context);
+    }
+  }
+
+  async #work(name: string, argument: unknown, context: RequestContext): Promise<unknown> {
+    if (this.#isEnding) {
+      throw new GatewayError('UNBD_CONTROLLER', 'the controller is ending', {
+        hint: 'run the command again',
+      });
+    }
+    this.#atWork += 1;
+    try {
+      return await this.#operate(name, argument, context);
+    } finally {
+      this.#atWork -= 1;
+    }
+  }
+
+  #operate(name: string, argument: unknown, context: RequestContext): Promise<unknown> {
+    switch (name as keyof ControllerApi) {
       case 'connect':
         return this.#operations.connect(argument as ControllerApi['connect']['argument'], context);
       case 'disconnect':
         return this.#operations.disconnect(argument as ControllerApi['disconnect']['argument']);
       case 'recover':
         return this.#operations.recover((argument as ControllerApi['recover']['argument']).device);
-      case 'events':
-        return this.#follow(context);
+      case 'upgrade':
+        return this.#operations.upgrade((argument as ControllerApi['upgrade']['argument']).device);
       case 'list':
         return this.#operations.list((argument as ControllerApi['list']['argument']).verbose);
-      case 'shutdown':
-        return this.#shutdown((argument as ControllerApi['shutdown']['argument']).keepDevices);
       default:
         throw new GatewayError('UNBD_VERSION', `unknown request '${name}'`, {
           hint: 'the controller is of another version: ublk-nbd daemon --help',
@@ -177,13 +213,24 @@ export class Controller {
     });
   }
 
-  #shutdown(keepDevices: boolean): null {
+  /** What is under way is finished before; a client would else hear of a connection that ended. */
+  async #shutdown(keepDevices: boolean): Promise<null> {
     const count = this.#operations.liveDevices();
     if (count > 0 && !keepDevices) {
       throw new GatewayError('UNBD_DEVICE_BUSY', `${count} devices are connected`, {
         hint: 'run: ublk-nbd disconnect --all',
       });
     }
+    const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS;
+    while (this.#atWork > 0 || this.#operations.isBusy) {
+      if (performance.now() >= deadlineMs) {
+        throw new GatewayError('UNBD_DEVICE_BUSY', 'the controller is at work on a device', {
+          hint: 'try again when that has ended; see: ublk-nbd list',
+        });
+      }
+      await delay(SETTLE_POLL_MS);
+    }
+    this.#isEnding = true;
     setImmediate(() => this.close());
     return null;
   }

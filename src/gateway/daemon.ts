@@ -3,23 +3,23 @@
  * Runs in: the controller; without `foreground`, the CLI that starts one.
  * Must not: end its devices with itself.
  */
-import { resolve } from 'node:path';
 import { GatewayError } from '../protocols/errors.ts';
 import { withController } from './client.ts';
 import { IDLE_EXIT_MS } from './controller.ts';
-import { lockController } from './lock.ts';
+import { lock } from './lock.ts';
 import { log } from './log.ts';
 import { assemble } from './make-host.ts';
-import { controllerSocket, prepareRunDir, requireRoot } from './run-dir.ts';
+import { controllerLock, controllerSocket, prepareRunDir, requireRoot } from './run-dir.ts';
 
 export interface DaemonOptions {
   /** Be the controller until `signal`; false = make sure that one runs, and return. */
   readonly foreground: boolean;
+  /** Absolute, or `-` for stderr. */
   readonly logFile?: string;
 }
 
 export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
-  if (options.logFile !== undefined) process.env.UBLK_NBD_LOG_FILE = resolve(options.logFile);
+  if (options.logFile !== undefined) process.env.UBLK_NBD_LOG_FILE = options.logFile;
   if (!options.foreground) {
     await withController((call) => call('ping', null), signal);
     return;
@@ -47,7 +47,7 @@ async function runController(
   requireRoot();
   process.umask(0o077);
   prepareRunDir();
-  if (!lockController()) return false;
+  if (lock(controllerLock()) === undefined) return false;
   const socketPath = controllerSocket();
   const { controller, operations } = assemble({ foreground: false, socketPath, idleExitMs });
   await controller.listen();

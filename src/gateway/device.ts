@@ -37,6 +37,7 @@ export class Device {
   readonly #ending = new AbortController();
   #onPeer: () => void = () => undefined;
   #tail: Promise<unknown> = Promise.resolve();
+  #operations = 0;
 
   constructor(host: Host, record: DeviceRecord, state: DeviceState) {
     this.#host = host;
@@ -68,8 +69,18 @@ export class Device {
   /** Runs after every operation on this device that was asked for before. */
   exclusive<T>(operation: () => Promise<T>): Promise<T> {
     const result = this.#tail.then(operation);
-    this.#tail = result.catch(() => undefined);
+    this.#operations += 1;
+    this.#tail = result
+      .catch(() => undefined)
+      .then(() => {
+        this.#operations -= 1;
+      });
     return result;
+  }
+
+  /** An operation goes on, or waits for its turn. */
+  get isBusy(): boolean {
+    return this.#operations > 0;
   }
 
   attachPeer(peer: Peer): void {
@@ -159,10 +170,10 @@ export class Device {
   }
 
   async #counters(): Promise<Readonly<Record<string, bigint | number>>> {
-    if (this.peer === undefined && this.#state !== 'DEAD') await this.#peerComes();
+    const peer = await this.comingPeer();
     try {
       const options = { timeoutMs: STATS_TIMEOUT_MS };
-      const stats = (await this.peer?.request('stats', null, options)) as QueuesStats | undefined;
+      const stats = (await peer?.request('stats', null, options)) as QueuesStats | undefined;
       return { ...stats };
     } catch {
       return {};
@@ -170,6 +181,11 @@ export class Device {
   }
 
   /** The server process of an adopted device looks for its controller every two seconds at most. */
+  async comingPeer(): Promise<Peer | undefined> {
+    if (this.peer === undefined && this.#state !== 'DEAD') await this.#peerComes();
+    return this.peer;
+  }
+
   #peerComes(): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, REJOIN_TIMEOUT_MS);
@@ -201,6 +217,7 @@ export function viewOf(
     depth: shape?.depth ?? 0,
     logicalBlockBytes: shape?.logicalBlockBytes ?? 0,
     serverPid: record.serverProcess?.pid ?? 0,
+    ...(record.serverVersion === undefined ? {} : { serverVersion: record.serverVersion }),
     connectedAtMs: record.connectedAtMs,
     ...(reason === undefined ? {} : { reason }),
     ...(full

@@ -18,6 +18,7 @@ const LEVELS = {
   failing: 'error',
   recovering: 'warning',
   reissued: 'info',
+  upgraded: 'info',
   fatal: 'error',
   dead: 'error',
   disconnected: 'info',

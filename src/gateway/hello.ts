@@ -7,7 +7,7 @@
 import type { Socket } from 'node:net';
 import { asGatewayError, type ErrorCode, GatewayError } from '../protocols/errors.ts';
 import { encodeFrame, FrameDecoder } from './frames.ts';
-import { RPC_VERSION } from './messages.ts';
+import { OLDEST_RPC_VERSION, RPC_VERSION } from './messages.ts';
 
 export type Role = 'cli' | 'controller' | 'server-process';
 
@@ -15,6 +15,8 @@ export type Role = 'cli' | 'controller' | 'server-process';
 export interface Hello {
   readonly hello: 'ublk-nbd';
   readonly version: number;
+  /** The oldest version that is understood; where it is missing, no other than `version`. */
+  readonly oldest?: number;
   readonly role: Role;
   readonly pid: number;
   /** What this role tells beside it; a server process its token. */
@@ -76,8 +78,8 @@ export function exchangeHello(socket: Socket, options: HelloOptions): Promise<Gr
     socket.on('close', onClose);
     socket.on('data', onData);
     const { role, details } = options;
-    const version = RPC_VERSION;
-    const hello: Hello = { hello: 'ublk-nbd', version, role, pid: process.pid, details };
+    const versions = { version: RPC_VERSION, oldest: OLDEST_RPC_VERSION };
+    const hello: Hello = { hello: 'ublk-nbd', ...versions, role, pid: process.pid, details };
     socket.write(encodeFrame(hello));
   });
 }
@@ -98,11 +100,13 @@ function checkHello(message: unknown, options: HelloOptions): Hello {
     typeof hello === 'object' &&
     hello?.hello === 'ublk-nbd' &&
     Number.isSafeInteger(hello.version) &&
+    Number.isSafeInteger(hello.oldest ?? hello.version) &&
     Number.isSafeInteger(hello.pid) &&
     typeof hello.role === 'string';
   if (!isHello) throw notAMessage();
-  const { version, pid } = hello as Hello;
-  if (version !== RPC_VERSION && version !== RPC_VERSION - 1) {
+  const { version, oldest = version, pid } = hello as Hello;
+  // What both understand is spoken: the newer of the two knows what the older does not.
+  if (version < OLDEST_RPC_VERSION || oldest > RPC_VERSION) {
     const text = `${options.otherSide} speaks version ${version}, this program ${RPC_VERSION}`;
     throw new GatewayError('UNBD_VERSION', text, {
       hint: `end it with: kill ${pid} (devices stay), then run the command again`,

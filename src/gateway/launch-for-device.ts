@@ -11,6 +11,7 @@ import type { Host } from './host.ts';
 import type { ServerProcess } from './launch.ts';
 import { deviceLost, serverEnded } from './lost.ts';
 import type { Peer } from './rpc.ts';
+import type { ServerHello } from './server-messages.ts';
 import { unlessAborted } from './undo.ts';
 
 /** Node starts slowly under an emulated processor. */
@@ -53,18 +54,31 @@ export async function launchReady(
   }
 }
 
-/** The spare where one is ready, else a new one; it is the device's from here on. */
+/** What is given, or the spare where one is ready, else a new one; the device's from here on. */
 export async function serverProcessForDevice(
   host: Host,
   device: Device,
   signal: AbortSignal,
+  prepared?: ReadyProcess,
 ): Promise<Peer> {
-  const ready = (await host.spares.take()) ?? (await launchReady(host, false, signal));
+  const ready = prepared ?? (await host.spares.take()) ?? (await launchReady(host, false, signal));
   const { token, serverProcess, peer } = ready;
   device.attachServerProcess(serverProcess, (ending) => {
     void deviceLost(host, device, serverProcess, ending);
   });
   device.attachPeer(peer);
-  device.update({ token, serverProcess: serverProcess.identity });
+  const serverVersion = versionOf(ready);
+  device.update({ token, serverProcess: serverProcess.identity, serverVersion });
   return peer;
+}
+
+export function versionOf({ peer }: ReadyProcess): string | undefined {
+  const { version } = (peer.remote.details ?? {}) as Partial<ServerHello>;
+  return version;
+}
+
+/** It serves nothing, so that nothing is lost by a kill. */
+export function endUnused({ peer, serverProcess }: ReadyProcess): void {
+  peer.close();
+  serverProcess.kill();
 }

@@ -1,19 +1,19 @@
 /**
- * Owns: the lock that only one controller of a run directory holds.
- * Runs in: the controller.
+ * Owns: the locks of a run directory: of its one controller, and of the one who upgrades.
+ * Runs in: the controller, and in the CLI of `upgrade`.
  * Must not: go stale: the kernel drops it with the process, whatever ended it.
  */
 import { spawnSync } from 'node:child_process';
-import { openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { GatewayError } from '../protocols/errors.ts';
-import { controllerLock } from './run-dir.ts';
 
 /**
- * False when another process has it. flock(2) belongs to the open file, which flock(1) shares with
- * us and we keep; the descriptor is not inherited by what we start (libuv opens with O_CLOEXEC).
+ * Undefined when another process has it, else what gives it back. flock(2) belongs to the open
+ * file, which flock(1) shares with us and we keep; the descriptor is not inherited by what we start
+ * (libuv opens with O_CLOEXEC).
  */
-export function lockController(): boolean {
-  const file = openSync(controllerLock(), 'a', 0o600);
+export function lock(path: string): (() => void) | undefined {
+  const file = openSync(path, 'a', 0o600);
   const { status, error } = spawnSync('flock', ['--exclusive', '--nonblock', '3'], {
     stdio: ['ignore', 'ignore', 'ignore', file],
   });
@@ -23,5 +23,7 @@ export function lockController(): boolean {
       cause: error,
     });
   }
-  return status === 0;
+  if (status === 0) return () => closeSync(file);
+  closeSync(file);
+  return undefined;
 }

@@ -4,8 +4,6 @@
  * Must not: decide anything.
  */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Arrivals } from './arrivals.ts';
 import { driverControl } from './control.ts';
 import { Controller } from './controller.ts';
@@ -17,12 +15,12 @@ import type { Host } from './host.ts';
 import { launchServerProcess } from './launch.ts';
 import { launchReady } from './launch-for-device.ts';
 import { log } from './log.ts';
-import { packageFolder } from './native.ts';
 import { Operations } from './operations.ts';
 import { identify } from './process.ts';
 import { Registry } from './registry.ts';
 import { devicesDir } from './run-dir.ts';
 import { NO_SPARES, SpareKeeper } from './spare.ts';
+import { PACKAGE_VERSION } from './version.ts';
 
 export interface Assembled {
   readonly host: Host;
@@ -64,11 +62,6 @@ export function assemble({ foreground, socketPath, idleExitMs }: AssembleOptions
     subscribe: (listener) => events.subscribe(listener),
     log,
   };
-  const operations = new Operations(host, packageVersion());
+  const operations = new Operations(host, PACKAGE_VERSION);
   return { host, operations, controller: new Controller(host, arrivals, operations, idleExitMs) };
-}
-
-export function packageVersion(): string {
-  const text = readFileSync(join(packageFolder(), 'package.json'), 'utf8');
-  return String((JSON.parse(text) as { version: unknown }).version);
 }

@@ -6,8 +6,9 @@
  */
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
 
-/** Version of the messages; a controller answers this one and the one before. */
+/** Version of the messages, and the oldest that is understood: always the one before. */
 export const RPC_VERSION = 1;
+export const OLDEST_RPC_VERSION = RPC_VERSION - 1;
 
 export type DataPath = 'copy' | 'user-copy';
 
@@ -68,6 +69,8 @@ export interface DeviceView {
   readonly depth: number;
   readonly logicalBlockBytes: number;
   readonly serverPid: number;
+  /** Of the package that the server process was started from. */
+  readonly serverVersion?: string;
   readonly connectedAtMs: number;
   /** Why it is not CONNECTED, one line. */
   readonly reason?: string;
@@ -89,6 +92,7 @@ export type DeviceEventKind =
   | 'failing'
   | 'recovering'
   | 'reissued'
+  | 'upgraded'
   | 'fatal'
   | 'dead'
   | 'disconnected';
@@ -108,19 +112,40 @@ export interface DeviceEvent {
 /** Name of that event on the wire. */
 export const DEVICE_EVENT = 'device';
 
+/** A controller that runs. */
+export interface ControllerView {
+  readonly version: string;
+  readonly pid: number;
+  /** It is the process of `daemon --foreground`, which somebody else starts and ends. */
+  readonly isForeground?: boolean;
+}
+
+/** What an upgrade of a device did. */
+export interface DeviceUpgrade {
+  readonly before: DeviceView;
+  readonly after: DeviceView;
+  /** From the end of the old server process until the new one served with its backend. */
+  readonly pauseMs: number;
+  /** The same for people, without the device. */
+  readonly text: string;
+}
+
 /** Request name to argument and answer. */
 export interface ControllerApi {
-  ping: { argument: null; answer: { version: string; pid: number } };
+  ping: { argument: null; answer: ControllerView };
   connect: { argument: ConnectOptions; answer: DeviceView };
   /** `device` is N, ublkbN, /dev/ublkbN or a name. */
   disconnect: { argument: { device: string; force: boolean }; answer: { id: number } };
   /** Waits for a recovery that goes on, begins one where the device is FATAL. */
   recover: { argument: { device: string }; answer: DeviceView };
+  /** Gives the device to a server process of the controller's version. */
+  upgrade: { argument: { device: string }; answer: DeviceUpgrade };
   /** A DeviceEvent for each event from here on, until the asker cancels. */
   events: { argument: null; answer: null };
   list: { argument: { verbose: boolean }; answer: readonly DeviceView[] };
   /**
-   * Ends the controller; refuses (UNBD_DEVICE_BUSY) while devices are there, unless `keepDevices`.
+   * Ends the controller once nothing is under way any more; refuses (UNBD_DEVICE_BUSY) while
+   * devices are there, unless `keepDevices`.
    */
   shutdown: { argument: { keepDevices: boolean }; answer: null };
 }

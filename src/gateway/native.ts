@@ -155,6 +155,13 @@ export interface Queues {
   resume(connections: NbdConnections): void;
   /** "Fail all now": every request in flight and every later one ends with EIO. */
   failAll(): void;
+  /**
+   * What is in flight is finished, what comes is kept. True when nothing of this process is at the
+   * backend any more, false when `unquiesce` or the end came before that.
+   */
+  quiesce(): Promise<boolean>;
+  /** What was kept goes on. */
+  unquiesce(): void;
   stats(): QueuesStats;
   /** How it stands with the backend: the worst of all queues. */
   state(): 'connected' | 'holding' | 'failing' | 'fatal';
@@ -165,6 +172,8 @@ export interface Addon {
   connectTransport(endpoint: NativeEndpoint, timeoutMs: number): Promise<NativeTransport>;
   /** `create`: EEXIST, ENOSPC. `open`: EBUSY while another process has it, EINVAL, EPERM. */
   UnflushedLog: { create: MakeLog; open: MakeLog };
+  /** Makes a ring as a queue does and uses it once. Throws an Error with an errno name. */
+  checkRing(): void;
   Queues: new (spec: QueuesSpec, onEvent: (event: QueuesEvent) => void) => Queues;
   /** Sends a datagram to $NOTIFY_SOCKET (sd_notify(3)); false where there is none. */
   notifySystemd(state: string): boolean;

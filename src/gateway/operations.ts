@@ -1,6 +1,6 @@
 /**
- * Owns: the controller's requests: connect, disconnect, list, over its own devices and those of
- * other owners.
+ * Owns: the controller's requests: connect, disconnect, upgrade, list, over its own devices and
+ * those of other owners.
  * Runs in: the controller; in `connect --foreground` over the one device that it has.
  * Must not: touch a device whose owner lives; it asks the owner.
  */
@@ -13,13 +13,14 @@ import { parseDevice } from './device-name.ts';
 import { disconnectDevice } from './disconnect.ts';
 import type { Host } from './host.ts';
 import { buryDevice } from './lost.ts';
-import type { ConnectOptions, ControllerApi, DeviceView } from './messages.ts';
+import type { ConnectOptions, ControllerApi, DeviceUpgrade, DeviceView } from './messages.ts';
 import { isAlive } from './process.ts';
 import { recoverByHand } from './recover.ts';
 import { type DeviceRecord, isRecord } from './registry.ts';
 import type { RequestContext } from './rpc.ts';
 import { foregroundSocket } from './run-dir.ts';
 import type { ServerHello } from './server-messages.ts';
+import { upgradeDevice } from './upgrade.ts';
 
 const FORWARD_TIMEOUT_MS = 60_000;
 
@@ -35,6 +36,11 @@ export class Operations {
 
   ping(): ControllerApi['ping']['answer'] {
     return { version: this.#version, pid: process.pid };
+  }
+
+  /** Something is being done to a device. */
+  get isBusy(): boolean {
+    return [...this.#host.devices.values()].some((device) => device.isBusy);
   }
 
   /** Devices with a server process; what is DEAD waits in the registry and needs no controller. */
@@ -82,6 +88,14 @@ export class Operations {
     const text = `ublkb${id} is ${state}${record.reason === undefined ? '' : `: ${record.reason}`}`;
     const hint = `mend that and try again, or run: ublk-nbd disconnect --force ${id}`;
     throw new GatewayError('UNBD_SERVER_PROCESS', text, { hint });
+  }
+
+  async upgrade(name: string): Promise<DeviceUpgrade> {
+    const device = await this.#find(name);
+    if (!(device instanceof Device)) {
+      throw ownedBy(device, 'its own controller, which cannot be replaced while it lives');
+    }
+    return device.exclusive(() => upgradeDevice(this.#host, device, this.#version));
   }
 
   /** A device of ours, or the record of one whose owner is another process. */

@@ -12,7 +12,7 @@ import { judgeIdentity } from '../protocols/nbd/identity.ts';
 import type { Device } from './device.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
-import { serverProcessForDevice } from './launch-for-device.ts';
+import { type ReadyProcess, serverProcessForDevice } from './launch-for-device.ts';
 import { buryDevice, serverEnded } from './lost.ts';
 import { hasModernRecovery, isCrashLoop } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
@@ -29,8 +29,16 @@ const BACKEND_PATIENCE_MS = 30_000;
 /** Above what the server process's own limits add up to; it answers or fails before. */
 const OPEN_TIMEOUT_MS = 300_000;
 
-/** Ends with the device CONNECTED, FATAL, DEAD, or given up. `reason` is why it is not served. */
-export async function recoverDevice(host: Host, device: Device, reason: string): Promise<void> {
+/**
+ * Ends with the device CONNECTED, FATAL, DEAD, or given up. `reason` is why it is not served;
+ * `prepared` is the first successor to try.
+ */
+export async function recoverDevice(
+  host: Host,
+  device: Device,
+  reason: string,
+  prepared?: ReadyProcess,
+): Promise<void> {
   const startedAtMs = performance.now();
   device.setState('RECOVERING', reason);
   device.update({});
@@ -40,7 +48,7 @@ export async function recoverDevice(host: Host, device: Device, reason: string):
   for (let attempt = 1; attempt <= ATTEMPTS && verdict === undefined; attempt += 1) {
     if (isCrashLoop(device.record.crashesAtMs ?? [])) break;
     try {
-      verdict = await tryRecovery(host, device);
+      verdict = await tryRecovery(host, device, attempt === 1 ? prepared : undefined);
       if (verdict === undefined) {
         recovered(host, device, performance.now() - startedAtMs);
         return;
@@ -110,11 +118,15 @@ function recovered(host: Host, device: Device, durationMs: number): void {
  * One successor. Undefined: it serves; a text: no successor ever can, and why. Throws when another
  * may.
  */
-async function tryRecovery(host: Host, device: Device): Promise<string | undefined> {
+async function tryRecovery(
+  host: Host,
+  device: Device,
+  prepared: ReadyProcess | undefined,
+): Promise<string | undefined> {
   if (isBeyondRecovery(device.record)) {
     return 'a successor of the server process died half-way, which this kernel cannot mend';
   }
-  const peer = await serverProcessForDevice(host, device, device.ending);
+  const peer = await serverProcessForDevice(host, device, device.ending, prepared);
   if (device.record.options.target.kind === 'nbd') {
     // Its queues hold until it has found its way back to the backend.
     await takeOver(host, device, peer, false);

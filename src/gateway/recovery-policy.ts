@@ -41,6 +41,11 @@ export function isRecoverable(flags: bigint | undefined): boolean {
   return ((flags ?? 0n) & FEATURE_USER_RECOVERY) !== 0n;
 }
 
+/** Whether a successor gets the requests that were in flight; else they end with EIO. */
+export function isReissued(flags: bigint | undefined): boolean {
+  return isRecoverable(flags) && ((flags ?? 0n) & FEATURE_USER_RECOVERY_REISSUE) !== 0n;
+}
+
 /**
  * False on kernels that tell the death of a server process by the timer of its requests only, and
  * whose START_USER_RECOVERY must not be sent twice (it resets the queues, and without a FETCH in

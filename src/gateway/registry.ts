@@ -49,6 +49,8 @@ export interface DeviceRecord {
   readonly owner: ProcessIdentity & { readonly foreground: boolean };
   readonly connectedAtMs: number;
   readonly serverProcess?: ProcessIdentity;
+  /** Of the package that it was started from. */
+  readonly serverVersion?: string | undefined;
   /** As it was when the device was made; what comes later is measured by it. */
   readonly backend?: BackendInfo;
   /** Of the content then, where the export is read-only. */

@@ -18,12 +18,11 @@ export function runDir(): string {
   return asked === undefined || asked === '' ? DEFAULT_RUN_DIR : asked;
 }
 
-export function isDefaultRunDir(): boolean {
-  return runDir() === DEFAULT_RUN_DIR;
-}
-
 export const controllerSocket = (): string => join(runDir(), 'controller.sock');
 export const controllerLock = (): string => join(runDir(), 'controller.lock');
+export const upgradeLock = (): string => join(runDir(), 'upgrade.lock');
+/** Of the rehearsal before an upgrade. */
+export const upgradeSocket = (pid: number): string => join(runDir(), `upgrade-${pid}.sock`);
 export const foregroundSocket = (pid: number): string => join(runDir(), `foreground-${pid}.sock`);
 export const devicesDir = (): string => join(runDir(), 'devices');
 /** What the device's backend has acknowledged and not made durable. */

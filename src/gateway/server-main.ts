@@ -7,10 +7,17 @@ import { createConnection } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError } from '../protocols/errors.ts';
 import { log, logToStdout } from './log.ts';
+import type { QueuesEvent } from './native.ts';
 import { Peer } from './rpc.ts';
 import { controllerSocket } from './run-dir.ts';
 import { Server } from './server.ts';
-import { BACKEND_EVENT, QUEUES_EVENT, type ServerHello } from './server-messages.ts';
+import {
+  BACKEND_EVENT,
+  type BackendEvent,
+  QUEUES_EVENT,
+  type ServerHello,
+} from './server-messages.ts';
+import { PACKAGE_VERSION } from './version.ts';
 
 const HELLO_TIMEOUT_MS = 10_000;
 const FIRST_RETRY_MS = 200;
@@ -27,13 +34,21 @@ const isSpare = spare !== undefined;
 let peer: Peer | undefined;
 let ending = false;
 
-const server = new Server(
-  {
-    queues: (event) => peer?.event(QUEUES_EVENT, event),
-    backend: (event) => peer?.event(BACKEND_EVENT, event),
-  },
-  end,
-);
+const server = makeServer();
+
+/** What is wrong with the addon is for the one who started us. */
+function makeServer(): Server {
+  const news = {
+    queues: (event: QueuesEvent) => peer?.event(QUEUES_EVENT, event),
+    backend: (event: BackendEvent) => peer?.event(BACKEND_EVENT, event),
+  };
+  try {
+    return new Server(news, end);
+  } catch (error) {
+    process.stderr.write(`${asGatewayError(error).message}\n`);
+    process.exit(1);
+  }
+}
 
 /** Lets answers and events that are written reach the socket, then ends. */
 function end(): void {
@@ -48,7 +63,7 @@ async function open(path: string, token: string): Promise<Peer> {
     socket.once('connect', resolve);
     socket.once('error', reject);
   });
-  const details: ServerHello = { token, record: server.record };
+  const details: ServerHello = { token, version: PACKAGE_VERSION, record: server.record };
   return Peer.open(socket, {
     role: 'server-process',
     details,

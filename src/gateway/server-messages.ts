@@ -11,6 +11,8 @@ import type { DeviceRecord } from './registry.ts';
 /** `details` of a server process's hello. */
 export interface ServerHello {
   readonly token: string;
+  /** Of the package that it was started from; one from before it was told has none. */
+  readonly version?: string | undefined;
   /**
    * After `start`: the record that it serves, so that a controller whose registry lost it can
    * adopt.
@@ -47,6 +49,16 @@ export interface StartArgument {
   readonly record: DeviceRecord;
 }
 
+export interface SelfTestArgument {
+  /** The device that it could come to serve; undefined: only what needs none is tried. */
+  readonly record?: DeviceRecord | undefined;
+}
+
+export interface SelfTestAnswer {
+  /** Why the backend was not looked at: it takes no second client. */
+  readonly skipped?: string;
+}
+
 /** Requests of the controller. */
 export interface ServerApi {
   /**
@@ -57,12 +69,20 @@ export interface ServerApi {
   start: { argument: StartArgument; answer: null };
   /** That the JS thread runs; answered at any time. */
   ping: { argument: null; answer: null };
+  /** Whether it could serve; to be asked of one that serves nothing. */
+  selfTest: { argument: SelfTestArgument; answer: SelfTestAnswer };
   stats: { argument: null; answer: QueuesStats };
   /**
    * Every request in flight and every later one ends with EIO; nothing waits for the backend any
    * more.
    */
   failAll: { argument: null; answer: null };
+  /**
+   * Answers when nothing is in flight at the backend; what comes is kept for a successor. When none
+   * comes soon, or with `unquiesce`, it goes on.
+   */
+  quiesce: { argument: null; answer: null };
+  unquiesce: { argument: null; answer: null };
   /** Ends the server process, whatever it serves. */
   shutdown: { argument: null; answer: null };
 }

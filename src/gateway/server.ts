@@ -10,10 +10,12 @@ import { errnoName } from './dial.ts';
 import { type LogLevel, log } from './log.ts';
 import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
+import { selfTest } from './self-test.ts';
 import type {
   BackendEvent,
   OpenAnswer,
   OpenArgument,
+  SelfTestArgument,
   ServerApi,
   StartArgument,
 } from './server-messages.ts';
@@ -33,6 +35,9 @@ const LEVELS = {
   stopped: 'info',
 } as const satisfies Record<QueuesEvent['kind'], LogLevel>;
 
+/** Longer than a controller waits before it ends a quiesced process. */
+const QUIESCE_LIMIT_MS = 10_000;
+
 export class Server {
   readonly #news: ServerNews;
   readonly #exit: () => void;
@@ -42,6 +47,7 @@ export class Server {
   #serving: Serving | undefined;
   #record: DeviceRecord | undefined;
   #trouble: BackendEvent | undefined;
+  #quiesceTimer: NodeJS.Timeout | undefined;
 
   /** `exit` ends the process after what was answered is sent. */
   constructor(news: ServerNews, exit: () => void) {
@@ -68,11 +74,18 @@ export class Server {
         return this.#start(argument as StartArgument);
       case 'ping':
         return null;
+      case 'selfTest':
+        return selfTest(this.#addon, argument as SelfTestArgument);
       case 'stats':
         return this.#running().stats();
       case 'failAll':
         this.#serving?.end();
         this.#queues?.failAll();
+        return null;
+      case 'quiesce':
+        return this.#quiesce();
+      case 'unquiesce':
+        this.#queues?.unquiesce();
         return null;
       case 'shutdown':
         setImmediate(this.#exit);
@@ -117,6 +130,15 @@ export class Server {
     this.#record = record;
     serving.started(this.#queues);
     return null;
+  }
+
+  async #quiesce(): Promise<null> {
+    const queues = this.#running();
+    // Whoever asked may be gone by then, and nobody else would end it.
+    clearTimeout(this.#quiesceTimer);
+    this.#quiesceTimer = setTimeout(() => queues.unquiesce(), QUIESCE_LIMIT_MS);
+    if (await queues.quiesce()) return null;
+    throw new GatewayError('UNBD_SERVER_PROCESS', 'requests were still in flight');
   }
 
   #serve(argument: StartArgument): Serving {

@@ -5,7 +5,7 @@
  * Must not: keep one without devices, hand out one that does not answer, or try a launch that fails
  * again and again.
  */
-import type { ReadyProcess } from './launch-for-device.ts';
+import { endUnused, type ReadyProcess } from './launch-for-device.ts';
 
 const PING_TIMEOUT_MS = 1_000;
 /** A script that ends one device often begins the next. */
@@ -17,6 +17,8 @@ export interface Spares {
   take(): Promise<ReadyProcess | undefined>;
   /** Makes it one, or none; to be called when the number of devices may have changed. */
   balance(): void;
+  /** Ends the spare, also one whose launch is under way: it may be of an older version. */
+  refresh(): void;
   /** Ends the spare; none comes after it. */
   close(): void;
 }
@@ -24,6 +26,7 @@ export interface Spares {
 export const NO_SPARES: Spares = {
   take: async () => undefined,
   balance: () => undefined,
+  refresh: () => undefined,
   close: () => undefined,
 };
 
@@ -34,6 +37,7 @@ export class SpareKeeper implements Spares {
   #spare: ReadyProcess | undefined;
   #launching: Promise<void> | undefined;
   #isClosed = false;
+  #generation = 0;
   #notBeforeMs = 0;
   #wantedAtMs = 0;
 
@@ -57,7 +61,7 @@ export class SpareKeeper implements Spares {
       await spare.peer.request('ping', null, { timeoutMs: PING_TIMEOUT_MS });
       return spare;
     } catch {
-      end(spare);
+      endUnused(spare);
       return undefined;
     }
   }
@@ -75,15 +79,21 @@ export class SpareKeeper implements Spares {
     }
   }
 
+  refresh(): void {
+    this.#generation += 1;
+    this.#drop();
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#drop();
   }
 
   async #prepare(): Promise<void> {
+    const generation = this.#generation;
     try {
       this.#spare = await this.#launch();
-      if (this.#isClosed) this.#drop();
+      if (this.#isClosed || generation !== this.#generation) this.#drop();
     } catch {
       // The log has its last words; a device then waits for a launch of its own.
       this.#notBeforeMs = this.#nowMs() + RETRY_MS;
@@ -93,13 +103,7 @@ export class SpareKeeper implements Spares {
   }
 
   #drop(): void {
-    if (this.#spare !== undefined) end(this.#spare);
+    if (this.#spare !== undefined) endUnused(this.#spare);
     this.#spare = undefined;
   }
-}
-
-/** It serves nothing, so that nothing is lost by a kill. */
-function end({ peer, serverProcess }: ReadyProcess): void {
-  peer.close();
-  serverProcess.kill();
 }

@@ -5,11 +5,10 @@
  * two: the controller itself makes sure of that with its lock.
  */
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { GatewayError } from '../protocols/errors.ts';
 import { cleanEnvironment, modulePath, runsSystemd } from './environment.ts';
 import { openChildLog } from './log.ts';
-import { isDefaultRunDir, runDir } from './run-dir.ts';
 
 const SYSTEMD_RUN_TIMEOUT_MS = 4_000;
 
@@ -23,13 +22,15 @@ export async function startController(): Promise<GatewayError | undefined> {
   return new Promise(() => undefined);
 }
 
+/**
+ * Another one each time: a unit whose controller has ended stays loaded, and its name taken, while
+ * server processes live in it. That there is one controller is the business of its lock.
+ */
 function unitName(): string {
-  if (isDefaultRunDir()) return 'ublk-nbd-controller';
-  const suffix = createHash('sha256').update(runDir()).digest('hex').slice(0, 8);
-  return `ublk-nbd-controller-${suffix}`;
+  return `ublk-nbd-controller-${randomUUID().slice(0, 8)}`;
 }
 
-/** False when systemd-run could not do it; that the unit exists already counts as done. */
+/** False when systemd-run could not do it. */
 function startUnit(): Promise<boolean> {
   const environment = cleanEnvironment();
   delete environment.JOURNAL_STREAM;
@@ -50,15 +51,11 @@ function startUnit(): Promise<boolean> {
   ];
   return new Promise((resolve) => {
     const child = spawn('systemd-run', argv, {
-      stdio: ['ignore', 'ignore', 'pipe'],
+      stdio: 'ignore',
       timeout: SYSTEMD_RUN_TIMEOUT_MS,
     });
-    let stderr = '';
-    child.stderr.on('data', (chunk: Buffer) => {
-      if (stderr.length < 4096) stderr += chunk.toString();
-    });
     child.once('error', () => resolve(false));
-    child.once('close', (code) => resolve(code === 0 || /already (loaded|exists)/.test(stderr)));
+    child.once('close', (code) => resolve(code === 0));
   });
 }
 

@@ -49,6 +49,8 @@ const LONG_FILES: Readonly<Record<string, number>> = {
   'filesystem-keeps-its-bytes': 90,
   'hostile-backends-harm-nothing': 110,
   'server-process-can-die': 150,
+  'upgrade-keeps-io-going': 150,
+  'upgrade-refuses-what-would-fail': 120,
 };
 const OTHER_FILES_S = 40;
 /** Of one boot; a kernel that hangs must not hold the rest up. */

@@ -16,6 +16,9 @@ import { NO_SPARES } from '../../src/gateway/spare.ts';
 import type { BackendInfo } from '../../src/protocols/adapter.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
 
+/** Of every server process. */
+export const VERSION = '1.2.3';
+
 export const backend: BackendInfo = {
   sizeBytes: 1n << 20n,
   readOnly: false,
@@ -166,15 +169,16 @@ function fakePeer(
   end: { current?: (how: string) => void },
   offered: () => BackendInfo,
 ): Peer {
+  const details = { version: VERSION };
   const peer = {
     isClosed: false,
-    remote: { hello: 'ublk-nbd', version: 1, role: 'server-process', pid: process.pid },
+    remote: { hello: 'ublk-nbd', version: 1, role: 'server-process', pid: process.pid, details },
     close: () => undefined,
     async request(name: string): Promise<unknown> {
       await call(`peer ${name}`, null);
-      const answer = name === 'open' ? { backend: offered(), connections: undefined } : null;
       if (name === 'shutdown') end.current?.('exited with status 0');
-      return answer;
+      if (name === 'open') return { backend: offered(), connections: undefined };
+      return name === 'selfTest' ? {} : null;
     },
   };
   return peer as unknown as Peer;
@@ -189,16 +193,17 @@ function fakeServerProcess(
   const ended = new Promise<Ending>((resolve) => {
     tell = resolve;
   });
-  end.current = (how) => {
+  const finish = (how: string): void => {
     alive = false;
     tell({ how, isCrash: !/SIGKILL|status 0/.test(how) });
   };
+  end.current = finish;
   return {
     identity: { pid: process.pid, startTicks: '1' },
     ended,
     kill: () => {
       calls.push('kill');
-      end.current?.('was killed by SIGKILL');
+      finish('was killed by SIGKILL');
     },
     waitForExit: async () => !alive,
   };

@@ -59,7 +59,8 @@ export async function commandOfNobody(scope: Scope, ...args: readonly string[]):
   return ['setpriv', ...nobody, ...commandIn(folder, args)];
 }
 
-function commandIn(folder: string, args: readonly string[]): string[] {
+/** The same of a copy of the package in `folder`. */
+export function commandIn(folder: string, args: readonly string[]): string[] {
   const settings = Object.entries(sanitizerEnvironment());
   const env = settings.length === 0 ? [] : ['env', ...settings.map((pair) => pair.join('='))];
   return [...env, process.execPath, join(folder, 'dist', 'bin', 'ublk-nbd.js'), ...args];
@@ -133,6 +134,7 @@ export interface ListedDevice {
   readonly depth: number;
   readonly logicalBlockBytes: number;
   readonly serverPid: number;
+  readonly serverVersion: string | null;
   readonly reason: string | null;
   readonly details?: {
     readonly backend: { readonly [field: string]: unknown };

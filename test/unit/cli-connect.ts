@@ -113,6 +113,7 @@ t.test('--json prints the device with exact sizes', async (t) => {
     depth: 64,
     logicalBlockBytes: 512,
     serverPid: 4711,
+    serverVersion: null,
     connectedAtMs: 1_700_000_000_000,
   });
 });

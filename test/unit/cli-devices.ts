@@ -162,6 +162,35 @@ t.test('recover asks for one device or for all, and tells every refusal', async 
   t.equal((await cli(['recover'], { gateway })).status, 2);
 });
 
+t.test('upgrade tells of the controller and of each device, and of every refusal', async (t) => {
+  let ends = 0;
+  const views = [deviceView(), deviceView({ id: 1, path: '/dev/ublkb1' })];
+  const upgrade = {
+    before: { version: '1.2.2', pid: 7 },
+    after: { version: '1.2.3', pid: 8 },
+    device: async (device: string) => {
+      if (device.endsWith('0')) throw new GatewayError('UNBD_USAGE', 'ublkb0 cannot be upgraded');
+      const [before, after] = [views[1] ?? deviceView(), views[1] ?? deviceView()];
+      return { before, after, pauseMs: 5, text: 'process 1 (1.2.2) -> process 2 (1.2.3)' };
+    },
+    end: () => {
+      ends += 1;
+    },
+  };
+  const gateway = { list: async () => views, beginUpgrade: async () => upgrade };
+  const controller = 'controller: process 7 (1.2.2) -> process 8 (1.2.3)\n';
+  const device = '/dev/ublkb1: process 1 (1.2.2) -> process 2 (1.2.3)\n';
+  const one = await cli(['upgrade', '1'], { gateway });
+  t.same(one, { status: 0, stdout: controller + device, stderr: '' });
+  const all = await cli(['upgrade', '--all'], { gateway });
+  t.match(all, { status: 2, stdout: controller + device, stderr: /ublkb0 cannot/ });
+  t.equal(ends, 2, 'the lock is given back');
+  const stopped = await cli(['upgrade', '--all'], { gateway, signal: AbortSignal.abort() });
+  t.match(stopped, { status: 130, stdout: controller, stderr: /what was begun is done/ });
+  t.equal((await cli(['upgrade'], { gateway })).status, 2);
+  t.equal(ends, 3);
+});
+
 t.test('events prints a line for each, or an object', async (t) => {
   const event = { atMs: 0, device: 2, kind: 'reissued', text: 'process 7 took over' } as const;
   const gateway = {

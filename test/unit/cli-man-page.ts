@@ -99,7 +99,15 @@ t.test('the JSON keys that the manual names are the ones that are printed', asyn
   const [json = ''] = section.split(/^\.Sh /m);
   for (const key of [
     ...['id', 'path', 'name', 'target', 'state', 'reason', 'sizeBytes', 'readOnly', 'queues'],
-    ...['depth', 'logicalBlockBytes', 'serverPid', 'connectedAtMs', 'details', 'counters'],
+    ...[
+      'depth',
+      'logicalBlockBytes',
+      'serverPid',
+      'serverVersion',
+      'connectedAtMs',
+      'details',
+      'counters',
+    ],
     ...['exportName', 'description', 'canFlush', 'canFua', 'canTrim', 'canWriteZeroes'],
     ...['canFastZero', 'canMultiConn', 'rotational', 'minimumBlockBytes', 'preferredBlockBytes'],
     ...['maximumBlockBytes', 'exports', 'ok', 'required', 'found', 'cure'],

@@ -17,7 +17,7 @@ import type { Host } from '../../src/gateway/host.ts';
 import { Operations } from '../../src/gateway/operations.ts';
 import { identify } from '../../src/gateway/process.ts';
 import { Peer, type PeerOptions } from '../../src/gateway/rpc.ts';
-import { type FakeHost, type Faults, fakeHost, optionsFor } from '../support/fake-host.ts';
+import { type FakeHost, type Faults, fakeHost, optionsFor, VERSION } from '../support/fake-host.ts';
 
 interface Running {
   readonly host: FakeHost;
@@ -29,7 +29,7 @@ async function start(t: Test, idleExitMs?: number, faults: Faults = {}): Promise
   const folder = mkdtempSync(join(tmpdir(), 'unbd-ctl-'));
   const socketPath = join(folder, 's');
   const host: FakeHost = { ...fakeHost(t.testdir(), faults), socketPath };
-  const operations = new Operations(host as Host, '1.2.3');
+  const operations = new Operations(host as Host, VERSION);
   const controller = new Controller(host, new Arrivals(), operations, idleExitMs);
   await controller.listen();
   t.teardown(() => {
@@ -53,7 +53,7 @@ async function start(t: Test, idleExitMs?: number, faults: Faults = {}): Promise
 t.test('connect, list and disconnect over the socket', async (t) => {
   const { host, peer } = await start(t);
   const call = callOver(await peer('cli'));
-  t.same(await call('ping', null), { version: '1.2.3', pid: process.pid });
+  t.same(await call('ping', null), { version: VERSION, pid: process.pid, isForeground: true });
   const seen: string[] = [];
   const onProgress = (text: string) => seen.push(text);
   const device = await call('connect', optionsFor({ name: 'a' }), { onProgress });
@@ -106,6 +106,25 @@ t.test(
   },
 );
 
+t.test('what a server process tells while its device is adopted is heard', async (t) => {
+  const { host, peer } = await start(t);
+  const serverProcess = identify(process.ppid);
+  if (serverProcess === undefined) throw new Error('the test has no parent');
+  const owner = { pid: process.pid, startTicks: '0', foreground: false };
+  const record = { version: 1, id: 9, token: 'z', phase: 'live', options: optionsFor() } as const;
+  host.registry.claim({ ...record, owner, serverProcess, connectedAtMs: 1, madeNodes: [] });
+  host.control.info = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return { state: 'LIVE', serverPid: serverProcess.pid };
+  };
+  const server = await peer('server-process', { details: { token: 'z' } });
+  server.event('backend', { state: 'HOLDING', text: 'it is gone' });
+  const call = callOver(await peer('cli'));
+  let [view] = await call('list', { verbose: true });
+  while (view?.state === 'CONNECTED') [view] = await call('list', { verbose: false });
+  t.match(view, { id: 9, state: 'HOLDING', reason: 'it is gone' });
+});
+
 t.test('a server process without a device is ended, one of another owner is not', async (t) => {
   const { host, peer } = await start(t);
   const asked: string[] = [];
@@ -128,6 +147,39 @@ t.test('shutdown is refused while devices are there, unless they may stay', asyn
   await t.rejects(call('shutdown', { keepDevices: false }), { code: 'UNBD_DEVICE_BUSY' });
   await call('shutdown', { keepDevices: true });
   await controller.ended;
+  t.same([...host.driver], [0]);
+});
+
+t.test('upgrade gives the device to another server process', async (t) => {
+  const { host, peer } = await start(t);
+  const call = callOver(await peer('cli'));
+  await call('connect', optionsFor());
+  // Whoever took part in the connect has a peer of its own, in place of a socket.
+  const { before, after } = await call('upgrade', { device: '0' });
+  t.match([before, after], [{ id: 0 }, { id: 0, serverVersion: VERSION }]);
+  t.equal(host.calls.filter((one) => one === 'launch').length, 2);
+  await t.rejects(call('upgrade', { device: '1' }), { code: 'UNBD_DEVICE_ABSENT' });
+});
+
+t.test('shutdown waits for what is under way', async (t) => {
+  let goOn: () => void = () => undefined;
+  const { controller, host, peer } = await start(t);
+  const call = callOver(await peer('cli'));
+  host.control.features = async () => {
+    await new Promise<void>((resolve) => (goOn = resolve));
+    return 0xfffffn;
+  };
+  const connecting = call('connect', optionsFor());
+  while (host.devices.size === 0) await call('ping', null);
+  let isEnded = false;
+  const ending = callOver(await peer('cli'))('shutdown', { keepDevices: true });
+  const ended = controller.ended.then(() => (isEnded = true));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.notOk(isEnded);
+  goOn();
+  t.match(await connecting, { id: 0, state: 'CONNECTED' }, 'it was finished');
+  t.equal(await ending, null);
+  await ended;
   t.same([...host.driver], [0]);
 });
 

@@ -86,6 +86,21 @@ t.test('it ends a while after the last device, and with the controller', async (
   t.equal(it.launches, 2);
 });
 
+t.test('one of an older version ends, also while it is launched', async (t) => {
+  const it = world();
+  it.keeper.balance();
+  await settle();
+  it.keeper.refresh();
+  t.same(it.killed, ['spare 1']);
+  it.keeper.balance();
+  it.keeper.refresh();
+  await settle();
+  t.same(it.killed, ['spare 1', 'spare 2']);
+  it.keeper.balance();
+  await settle();
+  t.equal((await it.keeper.take())?.token, 'spare 3');
+});
+
 t.test('one that does not answer is killed, not handed out', async (t) => {
   const it = world();
   it.keeper.balance();

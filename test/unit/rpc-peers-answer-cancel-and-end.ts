@@ -3,6 +3,7 @@
  * and what is no ublk-nbd of our version is refused in one clear line.
  * Method: two peers over a unix socket of this process; the hostile ones write bytes of their own.
  */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Packr } from 'msgpackr';
 import t, { type Test } from 'tap';
+import { FrameDecoder } from '../../src/gateway/frames.ts';
+import { RPC_VERSION } from '../../src/gateway/messages.ts';
 import { Peer, type PeerOptions, type RequestContext } from '../../src/gateway/rpc.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
 
@@ -158,6 +161,36 @@ t.test('another version is refused with the cure', async (t) => {
   t.ok(near.destroyed);
 });
 
+t.test('a version before or after is understood, both ways', async (t) => {
+  const [older, newer] = [RPC_VERSION - 1, RPC_VERSION + 1];
+  const spoken = [
+    helloOf(RPC_VERSION),
+    { ...helloOf(older), oldest: older - 1 },
+    { ...helloOf(newer), oldest: RPC_VERSION },
+  ];
+  for (const hello of spoken) {
+    const [near, far] = await socketPair(t);
+    const said = once(far, 'data');
+    far.write(frame(hello));
+    const peer = await Peer.open(near, defaults);
+    t.equal(peer.remote.version, hello.version);
+    const [bytes] = (await said) as [Buffer];
+    const ours = new FrameDecoder().push(bytes)[0];
+    t.match(ours, { version: RPC_VERSION, oldest: older }, 'and we say what we understand');
+  }
+  const strange = [
+    helloOf(older - 1),
+    helloOf(newer),
+    { ...helloOf(newer + 1), oldest: newer },
+    { ...helloOf(older - 1), oldest: 0 },
+  ];
+  for (const hello of strange) {
+    const [near, far] = await socketPair(t);
+    far.write(frame(hello));
+    await t.rejects(Peer.open(near, defaults), { code: 'UNBD_VERSION' });
+  }
+});
+
 t.test('silence, noise and a wrong hello end in an error and a closed socket', async (t) => {
   const firsts: Record<string, Buffer> = {
     silence: Buffer.alloc(0),
@@ -165,6 +198,7 @@ t.test('silence, noise and a wrong hello end in an error and a closed socket', a
     'a number': frame(7),
     'no version': frame({ hello: 'ublk-nbd', role: 'cli', pid: 1 }),
     'another program': frame({ ...helloOf(1), hello: 'other' }),
+    'an oldest that is no number': frame({ ...helloOf(1), oldest: 'x' }),
   };
   for (const [name, bytes] of Object.entries(firsts)) {
     const [near, far] = await socketPair(t);

@@ -1,0 +1,125 @@
+/**
+ * Claim: `upgrade` gives devices to server processes, and the host to a controller, of the
+ * installed version while I/O goes on; no request fails, and none is sent twice.
+ * Method: copies of the package under other version numbers, one of which speaks the next version
+ * of the messages; fio with its checksums goes on meanwhile.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { isBrief, isFull } from '../support/amount.ts';
+import { startNbdkit, startQemuNbd } from '../support/backends.ts';
+import { sysfsText } from '../support/block.ts';
+import { claim } from '../support/claim.ts';
+import { DirectFile } from '../support/direct-file.ts';
+import { fioVerify } from '../support/fio.ts';
+import { controllerPid } from '../support/leftovers.ts';
+import { copyPackage, upgrade, upgradeMust } from '../support/package-copy.ts';
+import { describe, shell, start, until } from '../support/process.ts';
+import {
+  assertRefused,
+  connect,
+  type Device,
+  listed,
+  packageFolder,
+  ublkNbdMust,
+} from '../support/product.ts';
+
+const UPGRADES = isFull ? 40 : isBrief ? 3 : 12;
+
+function inFlight(device: Device): number {
+  const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+claim(`fio verifies while everything is upgraded ${UPGRADES} times`, async (scope) => {
+  const words = ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms'];
+  const device = await connect(scope, (await startNbdkit(scope, words)).target);
+  const next = copyPackage(scope, { version: '99.1.0', speaksNext: true });
+  const { serverVersion: own } = await listed(device.path);
+  let isDone = false;
+  const pauses: number[] = [];
+  const upgrading = async (): Promise<void> => {
+    for (let count = 0; count < UPGRADES && !isDone; count += 1) {
+      const folder = count % 2 === 0 ? next : packageFolder;
+      const [before, controller] = [await listed(device.path), controllerPid()];
+      await until('16 requests are in flight', () => isDone || inFlight(device) >= 16);
+      const told = await upgradeMust(folder, count % 3 === 0 ? device.path : '--all');
+      pauses.push(Number(/paused (\d+) ms/.exec(told)?.[1]));
+      const after = await listed(device.path);
+      assert.equal(after.state, 'CONNECTED');
+      assert.notEqual(after.serverPid, before.serverPid);
+      assert.notEqual(controllerPid(), controller, 'another controller too');
+      assert.equal(after.serverVersion, folder === next ? '99.1.0' : own);
+    }
+    isDone = true;
+  };
+  const verifying = async (): Promise<void> => {
+    const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
+    while (!isDone) await fioVerify(device.path, options);
+  };
+  const both = [upgrading(), verifying()].map((one) => one.finally(() => (isDone = true)));
+  const [first] = (await Promise.allSettled(both)).filter(({ status }) => status === 'rejected');
+  if (first?.status === 'rejected') throw first.reason;
+  assert.equal(pauses.length, UPGRADES);
+  process.stdout.write(`# pauses of ${UPGRADES} upgrades, ms: ${pauses.join(' ')}\n`);
+  const log = await ublkNbdMust('logs', device.path);
+  assert.equal(log.match(/upgraded: process \d+ \(/g)?.length, UPGRADES);
+  await device.disconnect();
+});
+
+claim(
+  'no request is sent twice: the old server process leaves nothing in flight',
+  async (scope) => {
+    const log = scope.path('requests');
+    const words = ['--filter=log', '--filter=delay', 'memory', '16M', `logfile=${log}`];
+    const { target } = await startNbdkit(scope, [...words, 'wdelay=200ms']);
+    const device = await connect(scope, target, '--unflushed', 'trust');
+    const each = `dd if=/dev/zero of=${device.path} bs=4k count=1 oflag=direct status=none seek=$i`;
+    const writing = start(scope, ['bash', '-ec', `for i in $(seq 2000); do ${each}; done`]);
+    await until('it writes', () => inFlight(device) > 0);
+    await upgradeMust(packageFolder, device.path);
+    const sent = (): RegExpMatchArray[] => [
+      ...readFileSync(log, 'utf8').matchAll(/connection=(\d+) Write id=\d+ offset=(\w+) /g),
+    ];
+    await until('two connections wrote', () => new Set(sent().map(([, one]) => one)).size === 2);
+    writing.kill('SIGTERM');
+    await writing.exited;
+    const offsets = sent().map(([, , offset]) => offset);
+    assert.equal(new Set(offsets).size, offsets.length);
+    await device.disconnect();
+  },
+);
+
+claim('of two upgrades at once at least one is done, and the device is well', async (scope) => {
+  const device = await connect(scope, (await startNbdkit(scope, ['memory', '16M'])).target);
+  const { serverPid } = await listed(device.path);
+  const both = await Promise.all([1, 2].map(() => upgrade(packageFolder, '--all')));
+  const refused = both.filter(({ status }) => status !== 0);
+  assert(refused.length < 2, both.map(describe).join('\n'));
+  for (const outcome of refused) {
+    assertRefused(outcome, 'UNBD_DEVICE_BUSY', 9, /another upgrade is under way/);
+  }
+  const after = await listed(device.path);
+  assert.equal(after.state, 'CONNECTED');
+  assert.notEqual(after.serverPid, serverPid);
+  await device.disconnect();
+});
+
+claim('a backend that takes one client only is no obstacle, and the log says so', async (scope) => {
+  const image = scope.path('image');
+  await shell(`truncate -s 16M ${image}`);
+  const silent = () => startQemuNbd(scope, image, 'raw', 'tcp', ['--shared', '1']);
+  const closing = () => startNbdkit(scope, ['--filter=limit', 'memory', '16M', 'limit=1']);
+  for (const [index, backend] of (isBrief ? [silent] : [silent, closing]).entries()) {
+    const device = await connect(scope, (await backend()).target, '--queues', '1');
+    const file = new DirectFile(device.path);
+    const block = Buffer.alloc(4096, 'kept');
+    file.write(8192, block);
+    await upgradeMust(packageFolder, device.path);
+    assert(file.read(8192, 4096).equals(block));
+    file.close();
+    const log = await ublkNbdMust('logs', device.path);
+    assert.equal(log.match(/takes no second client/g)?.length, index + 1);
+    await device.disconnect();
+  }
+});

@@ -1,0 +1,77 @@
+/**
+ * Owns: another version of the package, installed beside this one, and `upgrade` by each of them.
+ * Runs in: device test processes.
+ * Must not: outlive its test: a controller that was started from it would miss its files.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { controllerPid } from './leftovers.ts';
+import { describe, type Outcome, run } from './process.ts';
+import { commandIn, packageFolder, ublkNbd } from './product.ts';
+import type { Scope } from './scope.ts';
+
+export interface CopyOptions {
+  readonly version: string;
+  /** Let it speak the next version of the messages. */
+  readonly speaksNext?: boolean;
+  /** Its addon is no library. */
+  readonly isBroken?: boolean;
+}
+
+/** The folder of the copy. The scope ends the controller that runs then, whosever it is. */
+export function copyPackage(scope: Scope, options: CopyOptions): string {
+  const folder = scope.path(`package-${options.version}`);
+  for (const part of ['bin', 'src']) {
+    cpSync(join(packageFolder, 'dist', part), join(folder, 'dist', part), { recursive: true });
+  }
+  symlinkSync(join(packageFolder, 'node_modules'), join(folder, 'node_modules'));
+  edit(join(packageFolder, 'package.json'), join(folder, 'package.json'), (text) =>
+    text.replace(/"version": "[^"]*"/, `"version": "${options.version}"`),
+  );
+  copyBuild(folder, options.isBroken === true);
+  if (options.speaksNext === true) {
+    const messages = join(folder, 'dist', 'src', 'gateway', 'messages.js');
+    edit(messages, messages, (text) =>
+      text.replace(/RPC_VERSION = (\d+);/, (_, now) => `RPC_VERSION = ${Number(now) + 1};`),
+    );
+  }
+  scope.defer(() => {
+    const pid = controllerPid();
+    if (pid !== undefined) process.kill(pid, 'SIGKILL');
+  });
+  return folder;
+}
+
+function edit(from: string, to: string, change: (text: string) => string): void {
+  const text = readFileSync(from, 'utf8');
+  const changed = change(text);
+  assert.notEqual(changed, text, `${from} has what is to be changed`);
+  writeFileSync(to, changed);
+}
+
+function copyBuild(folder: string, isBroken: boolean): void {
+  if (!isBroken) {
+    symlinkSync(join(packageFolder, 'build'), join(folder, 'build'));
+    return;
+  }
+  for (const kind of ['Release', 'Debug']) {
+    const build = join(folder, 'build', kind);
+    mkdirSync(build, { recursive: true });
+    writeFileSync(join(build, 'ublk_nbd.node'), 'not a library');
+    const helper = join('build', kind, 'ublk-nbd-helper');
+    symlinkSync(join(packageFolder, helper), join(folder, helper));
+  }
+}
+
+/** `upgrade` of the package in `folder`. */
+export function upgrade(folder: string, ...args: readonly string[]): Promise<Outcome> {
+  const words = ['upgrade', ...args];
+  return folder === packageFolder ? ublkNbd(words) : run(commandIn(folder, words));
+}
+
+export async function upgradeMust(folder: string, ...args: readonly string[]): Promise<string> {
+  const outcome = await upgrade(folder, ...args);
+  assert.equal(outcome.status, 0, describe(outcome));
+  return outcome.stdout;
+}
