@@ -1,72 +1,45 @@
 /**
  * Claim: a device outlives its backend: whoever reads or writes sees a pause and no error while it
  * is away for less than --reconnect-delay; after that EIO at once; and never another image.
- * Method: nbdkit and qemu-nbd killed -9 under fio with its checksums and started again on the same
- * file; other images behind the same address.
+ * Method: nbdkit killed -9 under fio with its checksums and started again on the same file; other
+ * images behind the same address.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
 import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
-import { MIB, sysfsText } from '../support/block.ts';
+import { MIB } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { fioVerify } from '../support/fio.ts';
+import { untilState } from '../support/kills.ts';
 import { run, shell, until } from '../support/process.ts';
-import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
-import type { Scope } from '../support/scope.ts';
+import { connect, listed, ublkNbdMust } from '../support/product.ts';
+import { SlowNbdkit } from '../support/slow-nbdkit.ts';
+import { verifyThrough } from '../support/under-load.ts';
 
 const KILLS = isFull ? 50 : isBrief ? 3 : 10;
-
-function inFlight(device: Device): number {
-  const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
-  return counts.reduce((sum, count) => sum + count, 0);
-}
-
-async function untilState(device: Device, wanted: RegExp): Promise<void> {
-  await until(`it is ${wanted.source}`, async () => wanted.test((await listed(device.path)).state));
-}
-
-/** nbdkit on a file, always at the same port. */
-async function nbdkitAt(scope: Scope, port: number, words: readonly string[]): Promise<Backend> {
-  return startNbdkit(scope, words, 'tcp', port);
-}
+const OUTAGE_MS = isFull ? 10_000 : 1000;
 
 async function kill(backend: Backend): Promise<void> {
   process.kill(backend.pid, 'SIGKILL');
-  await backend.stop().catch(() => undefined);
+  await backend.stop();
 }
 
 claim(`fio verifies while nbdkit is killed -9 ${KILLS} times`, async (scope) => {
   const image = scope.path('image');
   await shell(`truncate -s 64M ${image}`);
-  const port = await freePort();
-  const words = ['--filter=delay', 'file', image, 'rdelay=10ms', 'wdelay=10ms'];
-  let backend = await nbdkitAt(scope, port, words);
+  const backend = await SlowNbdkit.start(scope, ['file', image]);
   const device = await connect(scope, backend.target);
-  let isDone = false;
-  let busyKills = 0;
-  const killing = async (): Promise<void> => {
-    for (let count = 0; count < KILLS && !isDone; count += 1) {
-      await until('16 requests are in flight', () => isDone || inFlight(device) >= 16);
-      busyKills += 1;
-      await kill(backend);
-      await untilState(device, /HOLDING/);
-      await delay(Math.random() * 1000);
-      backend = await nbdkitAt(scope, port, words);
-      await untilState(device, /CONNECTED/);
-    }
-    isDone = true;
-  };
-  const verifying = async (): Promise<void> => {
-    const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
-    while (!isDone) await fioVerify(device.path, options);
-  };
-  const both = [killing(), verifying()].map((one) => one.finally(() => (isDone = true)));
-  const [first] = (await Promise.allSettled(both)).filter(({ status }) => status === 'rejected');
-  if (first?.status === 'rejected') throw first.reason;
-  assert.equal(busyKills, KILLS, 'every kill met requests in flight');
+  await verifyThrough(device, KILLS, async () => {
+    await backend.kill();
+    const mark = backend.mark();
+    await untilState(device, /HOLDING/);
+    await delay(Math.random() * OUTAGE_MS);
+    await backend.restart();
+    await untilState(device, /CONNECTED/);
+    await backend.untilSentAgain(mark);
+  });
   const log = await ublkNbdMust('logs', device.path);
   assert.equal(log.match(/replayed: \d+ requests/g)?.length, KILLS, 'each outage was replayed');
   await device.disconnect();
@@ -75,7 +48,7 @@ claim(`fio verifies while nbdkit is killed -9 ${KILLS} times`, async (scope) => 
 claim('when the wait is over I/O is EIO at once, and works again later', async (scope) => {
   const port = await freePort();
   const words = ['pattern', String(16 * MIB)];
-  const backend = await nbdkitAt(scope, port, words);
+  const backend = await startNbdkit(scope, words, 'tcp', port);
   const device = await connect(scope, backend.target, '--reconnect-delay', '2');
   const file = new DirectFile(device.path);
   scope.defer(() => file.close());
@@ -92,7 +65,7 @@ claim('when the wait is over I/O is EIO at once, and works again later', async (
     errorOf(() => file.read(MIB, 4096)),
     'EIO',
   );
-  await nbdkitAt(scope, port, words);
+  await startNbdkit(scope, words, 'tcp', port);
   await untilState(device, /CONNECTED/);
   assert.equal(file.read(MIB, 4096).readBigUInt64BE(0), BigInt(MIB), 'the right bytes again');
   file.close();
@@ -102,7 +75,7 @@ claim('when the wait is over I/O is EIO at once, and works again later', async (
 claim('the server process dies while the backend is away: the wait goes on', async (scope) => {
   const port = await freePort();
   const words = ['pattern', String(16 * MIB)];
-  const backend = await nbdkitAt(scope, port, words);
+  const backend = await startNbdkit(scope, words, 'tcp', port);
   const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
   await kill(backend);
   const wanted = ['dd', 'status=none', 'bs=4096', 'count=1', 'skip=256', 'iflag=direct'];
@@ -114,7 +87,7 @@ claim('the server process dies while the backend is away: the wait goes on', asy
     const { state, serverPid: now } = await listed(device.path);
     return state === 'HOLDING' && now !== serverPid;
   });
-  await nbdkitAt(scope, port, words);
+  await startNbdkit(scope, words, 'tcp', port);
   assert.equal((await reading).status, 0, 'the read that waited');
   assert.equal(readFileSync(scope.path('read')).readBigUInt64BE(0), BigInt(MIB));
   await device.disconnect();
@@ -127,10 +100,10 @@ claim('another image behind the same address is FATAL, and is never read', async
     [['-r', 'pattern', '16M'], ['-r', 'memory', '16M'], /another content/],
   ] as const) {
     const port = await freePort();
-    const backend = await nbdkitAt(scope, port, first);
+    const backend = await startNbdkit(scope, first, 'tcp', port);
     const device = await connect(scope, backend.target);
     await kill(backend);
-    const other = await nbdkitAt(scope, port, second);
+    const other = await startNbdkit(scope, second, 'tcp', port);
     await untilState(device, /FATAL/);
     assert.match((await listed(device.path)).reason ?? '', reason);
     const file = new DirectFile(device.path);

@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { startNbdkit } from '../support/backends.ts';
 import { claim } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
+import { killController } from '../support/kills.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { describe, until } from '../support/process.ts';
 import {
@@ -19,13 +20,6 @@ import {
   ublkNbd,
   ublkNbdMust,
 } from '../support/product.ts';
-
-async function killController(): Promise<void> {
-  const pid = controllerPid();
-  assert(pid !== undefined, 'a controller runs');
-  process.kill(pid, 'SIGKILL');
-  await until('the controller is dead', () => controllerPid() !== pid);
-}
 
 claim(
   'list after kill -9 of the controller is the truth, for the living and the dead',

@@ -8,90 +8,45 @@ import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
-import { type Backend, startNbdkit } from '../support/backends.ts';
-import { sysfsText } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { startNbdkit } from '../support/backends.ts';
+import { claim, tellFigure } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { fioVerify, fioWords } from '../support/fio.ts';
+import { fioWords } from '../support/fio.ts';
+import {
+  killServerProcess,
+  recoveriesMs,
+  serverPid,
+  untilServedByAnother,
+} from '../support/kills.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { must, shell, start, until } from '../support/process.ts';
-import {
-  connect,
-  type Device,
-  listed,
-  startUblkNbd,
-  ublkNbd,
-  ublkNbdMust,
-} from '../support/product.ts';
+import { connect, listed, startUblkNbd, ublkNbd, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
+import { SlowNbdkit } from '../support/slow-nbdkit.ts';
+import { inFlight, verifyThrough } from '../support/under-load.ts';
 
 const KILLS = isFull ? 100 : isBrief ? 5 : 30;
 
-async function serverPid({ path }: Device): Promise<number> {
-  return (await listed(path)).serverPid;
-}
-
-/** Requests that the disk has given away and not got back. */
-function inFlight(device: Device): number {
-  const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
-  return counts.reduce((sum, count) => sum + count, 0);
-}
-
-async function untilServedByAnother(device: Device, pid: number): Promise<void> {
-  await until('a successor serves', async () => {
-    const { state, serverPid: now } = await listed(device.path);
-    assert.match(state, /^(CONNECTED|RECOVERING|HOLDING)$/);
-    return state === 'CONNECTED' && now !== pid;
-  });
-}
-
-/** Kills the server process with `signal`, under load; waits for the next. */
-async function kill(device: Device, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-  const pid = await serverPid(device);
-  process.kill(pid, signal);
-  await untilServedByAnother(device, pid);
-}
-
 /** A backend that takes its time, so that requests are in flight at every moment. */
-function slowBackend(scope: Scope): Promise<Backend> {
-  return startNbdkit(scope, ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms']);
-}
-
-/** The longest that the log says a recovery took. */
-async function tellPauses(device: Device): Promise<void> {
-  const log = await ublkNbdMust('logs', device.path);
-  const pauses = [...log.matchAll(/took over in (\d+) ms/g)].map(([, ms]) => Number(ms));
-  pauses.sort((a, b) => a - b);
-  const middle = pauses[Math.floor(pauses.length / 2)];
-  process.stdout.write(
-    `# ${pauses.length} recoveries, median ${middle} ms, worst ${pauses.at(-1)} ms\n`,
-  );
+function slowBackend(scope: Scope): Promise<SlowNbdkit> {
+  return SlowNbdkit.start(scope, ['memory', '64M']);
 }
 
 claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async (scope) => {
-  const device = await connect(scope, (await slowBackend(scope)).target);
-  let isDone = false;
-  let busyKills = 0;
-  const killing = async (): Promise<void> => {
-    for (let count = 0; count < KILLS && !isDone; count += 1) {
-      await until('16 requests are in flight', () => isDone || inFlight(device) >= 16);
-      busyKills += 1;
-      await kill(device);
-      await delay(Math.random() * 1000);
-    }
-    isDone = true;
-  };
-  const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
-  const killer = killing();
-  const verifying = async (): Promise<void> => {
-    while (!isDone) await fioVerify(device.path, options);
-  };
-  // Whichever fails first is the one that is told, and ends the other.
-  const both = [killer, verifying()].map((one) => one.finally(() => (isDone = true)));
-  const [first] = (await Promise.allSettled(both)).filter(({ status }) => status === 'rejected');
-  if (first?.status === 'rejected') throw first.reason;
-  assert.equal(busyKills, KILLS, 'every kill met requests in flight');
-  await tellPauses(device);
+  const backend = await slowBackend(scope);
+  const device = await connect(scope, backend.target);
+  // Known beforehand: asking for it takes longer than what is in flight stays there.
+  let pid = await serverPid(device);
+  await verifyThrough(device, KILLS, async () => {
+    const mark = backend.mark();
+    process.kill(pid, 'SIGKILL');
+    pid = await untilServedByAnother(device, pid);
+    await backend.untilSentAgain(mark);
+    await delay(Math.random() * 1000);
+  });
+  const took = await recoveriesMs(device);
+  const middle = took[Math.floor(took.length / 2)];
+  tellFigure(`${took.length} recoveries, median ${middle} ms, worst ${took.at(-1)} ms`);
   await device.disconnect();
 });
 
@@ -108,7 +63,7 @@ claim(
     assert(controller !== undefined);
     const options = { rw: 'randread', bs: '4k', number_ios: 1000, iodepth: 16 };
     const load = start(scope, fioWords({ path: device.path, options }));
-    await until('16 requests are in flight', () => inFlight(device) >= 16);
+    await until('16 requests are in flight', () => inFlight(device).reads >= 16);
     process.kill(controller, 'SIGKILL');
     process.kill(pid, 'SIGKILL');
     const ended = await Promise.race([load.exited, delay(2000, 'I/O waits')]);
@@ -126,7 +81,7 @@ claim('events tells of a death and of the successor', async (scope) => {
   const events = startUblkNbd(scope, ['events', '--json']);
   // It has no sign of its own that it listens: the first event that is seen is one.
   await until('events are told', async () => {
-    await kill(device);
+    await killServerProcess(device);
     return /recovering.*\n.*reissued/.test(events.stdout());
   });
   const told = events.stdout().trim().split('\n');
@@ -152,7 +107,7 @@ claim(
   'five crashes in a row are FATAL: EIO at once, until it is recovered by hand',
   async (scope) => {
     const device = await connect(scope, (await slowBackend(scope)).target);
-    for (let crash = 1; crash < 5; crash += 1) await kill(device, 'SIGABRT');
+    for (let crash = 1; crash < 5; crash += 1) await killServerProcess(device, 'SIGABRT');
     process.kill(await serverPid(device), 'SIGABRT');
     const file = new DirectFile(device.path);
     scope.defer(() => file.close());
@@ -180,7 +135,7 @@ claim('a mounted ext4 lives through it, and umount frees the disk', async (scope
   const work = shell(`cd ${folder}; for i in $(seq 100); do ${each}; done; cat file* | wc -l`);
   for (let count = 0; count < 3; count += 1) {
     await delay(500);
-    await kill(device);
+    await killServerProcess(device);
   }
   assert.equal((await work).trim(), '100');
   await must(['umount', folder]);
@@ -195,7 +150,8 @@ claim('it dies during a disconnect: what was written reaches the backend first',
   await must(['dd', 'if=/dev/urandom', `of=${device.path}`, 'bs=1M', 'count=8', 'status=none']);
   const pid = await serverPid(device);
   const disconnecting = ublkNbd(['disconnect', device.path], { env: {} });
-  await until('its flush is under way', () => inFlight(device) > 0, 20_000).catch(() => undefined);
+  const hasRequests = (): boolean => Object.values(inFlight(device)).some((count) => count > 0);
+  await until('its flush is under way', hasRequests, 20_000).catch(() => undefined);
   process.kill(pid, 'SIGKILL');
   const outcome = await disconnecting;
   assert.equal(outcome.status, 0, outcome.stderr);

@@ -38,3 +38,8 @@ export function claim(
     if (errors.length > 1) throw new Error(errors.map(String).join('\nand then: '));
   });
 }
+
+/** A number that a run prints and that decides nothing: emulated machines are slow. */
+export function tellFigure(text: string): void {
+  process.stdout.write(`# figure: ${text}\n`);
+}

@@ -1,0 +1,61 @@
+/**
+ * Owns: fio's verification while something fails again and again, and that each failure meets
+ * requests in flight.
+ * Runs in: device test processes, as root.
+ * Must not: let a failure count that met an idle disk, or fio's verdict be lost behind another's.
+ */
+import { sysfsText } from './block.ts';
+import { fioVerify } from './fio.ts';
+import { until } from './process.ts';
+import type { Device } from './product.ts';
+
+/** So many requests have to be on their way to the backend when something is killed. */
+const BUSY = 16;
+/** Of each direction; a flush counts as a read. */
+const BUSY_EACH = 4;
+
+const LOAD = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
+
+/** Requests that the disk has given away and not got back. */
+export function inFlight({ node }: Device): { readonly reads: number; readonly writes: number } {
+  const [reads = 0, writes = 0] = sysfsText(node, 'inflight').split(/\s+/).map(Number);
+  return { reads, writes };
+}
+
+/** Until a failure would hurt: reads and writes, 16 requests or more. */
+async function untilBusy(device: Device, isDone: () => boolean): Promise<void> {
+  await until(`${BUSY} requests are in flight, reads and writes`, () => {
+    const { reads, writes } = inFlight(device);
+    return isDone() || (Math.min(reads, writes) >= BUSY_EACH && reads + writes >= BUSY);
+  });
+}
+
+/**
+ * fio verifies at depth 32, with an fsync every 32 writes, while `fail` is called `count` times,
+ * each time with requests in flight; it resolves when the device is well again. What fails first,
+ * fio or `fail`, ends the other and is what is told.
+ */
+export async function verifyThrough(
+  device: Device,
+  count: number,
+  fail: (round: number) => Promise<void>,
+  options: Readonly<Record<string, string | number>> = {},
+): Promise<void> {
+  let isDone = false;
+  const failing = async (): Promise<void> => {
+    for (let round = 0; round < count; round += 1) {
+      await untilBusy(device, () => isDone);
+      if (isDone) return;
+      await fail(round);
+    }
+  };
+  const verifying = async (): Promise<void> => {
+    while (!isDone) await fioVerify(device.path, { ...LOAD, ...options });
+  };
+  let first: { readonly error: unknown } | undefined;
+  const both = [failing(), verifying()].map((one) =>
+    one.catch((error) => (first ??= { error })).finally(() => (isDone = true)),
+  );
+  await Promise.all(both);
+  if (first !== undefined) throw first.error;
+}
