@@ -29,7 +29,7 @@ const KILLS = isFull ? 100 : isBrief ? 5 : 30;
 
 /** A backend that takes its time, so that requests are in flight at every moment. */
 function slowBackend(scope: Scope): Promise<SlowNbdkit> {
-  return SlowNbdkit.start(scope, ['memory', '64M']);
+  return SlowNbdkit.start(scope, 64);
 }
 
 claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async (scope) => {
@@ -37,13 +37,14 @@ claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async
   const device = await connect(scope, backend.target);
   // Known beforehand: asking for it takes longer than what is in flight stays there.
   let pid = await serverPid(device);
-  await verifyThrough(device, KILLS, async () => {
+  const fail = async (): Promise<void> => {
     const mark = backend.mark();
     process.kill(pid, 'SIGKILL');
     pid = await untilServedByAnother(device, pid);
     await backend.untilSentAgain(mark);
     await delay(Math.random() * 1000);
-  });
+  };
+  await verifyThrough(device, KILLS, fail, { isAtWork: backend.isAtWork });
   const took = await recoveriesMs(device);
   const middle = took[Math.floor(took.length / 2)];
   tellFigure(`${took.length} recoveries, median ${middle} ms, worst ${took.at(-1)} ms`);

@@ -53,3 +53,9 @@ export async function recoveriesMs(device: Device): Promise<number[]> {
   const found = [...log.matchAll(/took over in (\d+) ms/g)].map(([, ms]) => Number(ms));
   return found.sort((a, b) => a - b);
 }
+
+/** How often the log says that a device of this path got its backend back. */
+export async function replays(device: Device): Promise<number> {
+  const log = await ublkNbdMust('logs', device.path);
+  return log.match(/replayed: \d+ requests/g)?.length ?? 0;
+}

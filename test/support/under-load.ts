@@ -22,12 +22,17 @@ export function inFlight({ node }: Device): { readonly reads: number; readonly w
   return { reads, writes };
 }
 
-/** Until a failure would hurt: reads and writes, 16 requests or more. */
-async function untilBusy(device: Device, isDone: () => boolean): Promise<void> {
-  await until(`${BUSY} requests are in flight, reads and writes`, () => {
-    const { reads, writes } = inFlight(device);
-    return isDone() || (Math.min(reads, writes) >= BUSY_EACH && reads + writes >= BUSY);
-  });
+/** Whether a failure would hurt: reads and writes, 16 requests or more. */
+function isBusy(device: Device): boolean {
+  const { reads, writes } = inFlight(device);
+  return Math.min(reads, writes) >= BUSY_EACH && reads + writes >= BUSY;
+}
+
+export interface LoadOptions {
+  /** What fio verifies at a time. */
+  readonly size?: string;
+  /** Whether the backend has requests under way, by its own account. */
+  readonly isAtWork?: () => boolean;
 }
 
 /**
@@ -39,18 +44,19 @@ export async function verifyThrough(
   device: Device,
   count: number,
   fail: (round: number) => Promise<void>,
-  options: Readonly<Record<string, string | number>> = {},
+  { isAtWork = () => true, ...load }: LoadOptions = {},
 ): Promise<void> {
   let isDone = false;
   const failing = async (): Promise<void> => {
     for (let round = 0; round < count; round += 1) {
-      await untilBusy(device, () => isDone);
+      const hurts = (): boolean => isDone || (isBusy(device) && isAtWork());
+      await until(`${BUSY} requests are in flight, reads and writes`, hurts);
       if (isDone) return;
       await fail(round);
     }
   };
   const verifying = async (): Promise<void> => {
-    while (!isDone) await fioVerify(device.path, { ...LOAD, ...options });
+    while (!isDone) await fioVerify(device.path, { ...LOAD, ...load });
   };
   let first: { readonly error: unknown } | undefined;
   const both = [failing(), verifying()].map((one) =>
