@@ -9,10 +9,10 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
 import { type Backend, freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
-import { MIB } from '../support/block.ts';
+import { dd, MIB } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { replays, untilState } from '../support/kills.ts';
+import { replays, serverPid, untilState } from '../support/kills.ts';
 import { run, shell, until } from '../support/process.ts';
 import { connect, listed } from '../support/product.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
@@ -111,6 +111,28 @@ claim('the server process dies while the backend is away: the wait goes on', asy
   assert.equal(readFileSync(scope.path('read')).readBigUInt64BE(0), BigInt(MIB));
   await device.disconnect();
 });
+
+claim(
+  'it dies while the backend is away: EIO comes when the wait ends, not later',
+  async (scope) => {
+    const waitMs = 8000;
+    const backend = await startNbdkit(scope, ['memory', '16M']);
+    const device = await connect(scope, backend.target, '--reconnect-delay', String(waitMs / 1000));
+    const pid = await serverPid(device);
+    const startedAtMs = Date.now();
+    await kill(backend);
+    const reading = dd(`if=${device.path}`, 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct');
+    // Late enough that a wait which began anew with the successor would show.
+    await delay(waitMs / 2);
+    process.kill(pid, 'SIGKILL');
+    const { stderr } = await reading;
+    const tookMs = Date.now() - startedAtMs;
+    assert.match(stderr, /Input\/output error/);
+    assert(tookMs > waitMs - 500 && tookMs < 1.4 * waitMs, `it took ${tookMs} ms`);
+    assert.notEqual(await serverPid(device), pid);
+    await device.disconnect('--force');
+  },
+);
 
 claim('another image behind the same address is FATAL, and is never read', async (scope) => {
   for (const [first, second, reason] of [
