@@ -47,13 +47,6 @@ export async function killController(): Promise<void> {
   await until('the controller is dead', () => controllerPid() !== pid);
 }
 
-/** What the log says that each recovery took, ms, the shortest first. */
-export async function recoveriesMs(device: Device): Promise<number[]> {
-  const log = await ublkNbdMust('logs', device.path);
-  const found = [...log.matchAll(/took over in (\d+) ms/g)].map(([, ms]) => Number(ms));
-  return found.sort((a, b) => a - b);
-}
-
 /** How often the log says that a device of this path got its backend back. */
 export async function replays(device: Device): Promise<number> {
   const log = await ublkNbdMust('logs', device.path);

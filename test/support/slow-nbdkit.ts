@@ -5,7 +5,7 @@
  * Must not: believe ublk-nbd's word on what was sent again.
  */
 import assert from 'node:assert/strict';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type ChildBackend, freePort, isRunning, type Site, startNbdkit } from './backends.ts';
 import { must, until } from './process.ts';
 import type { Scope } from './scope.ts';
@@ -36,6 +36,8 @@ export class SlowNbdkit {
   readonly #port: number;
   readonly #site: Site | undefined;
   #starts = 0;
+  /** Connections that had their mark. */
+  #dead: ReadonlySet<string> = new Set();
   #running: ChildBackend | undefined;
   /** Of the last start. */
   #started: Promise<void> = Promise.resolve();
@@ -69,6 +71,7 @@ export class SlowNbdkit {
 
   async #restart(): Promise<void> {
     this.#starts += 1;
+    this.#dead = new Set();
     const filters = ['--filter=log', '--filter=delay'];
     const settings = ['rdelay=20ms', 'wdelay=20ms', `logfile=${this.#logFile}`];
     const words = [...filters, 'file', this.#image, ...settings];
@@ -95,14 +98,23 @@ export class SlowNbdkit {
   }
 
   /** Whether requests are under way in nbdkit itself, by its log. */
-  readonly isAtWork = (): boolean => this.mark().requests.size >= AT_WORK;
+  readonly isAtWork = (): boolean => this.#look().requests.size >= AT_WORK;
 
+  /** To be taken right before a failure that ends every connection of the device. */
   mark(): Mark {
+    const mark = this.#look();
+    this.#dead = mark.connections;
+    return mark;
+  }
+
+  #look(): Mark {
     const { text, endBytes } = this.#read(undefined);
     const connections = new Set<string>();
     const requests = new Map<string, string>();
     for (const { connection, id, what } of requestsIn(text)) {
       connections.add(connection);
+      // What a dead connection had left may never be told to have ended.
+      if (this.#dead.has(connection)) continue;
       if (what === undefined) requests.delete(`${connection} ${id}`);
       else requests.set(`${connection} ${id}`, what);
     }
@@ -129,6 +141,7 @@ export class SlowNbdkit {
 
   /** The log from a byte on, or its end. */
   #read(from: number | undefined): { readonly text: string; readonly endBytes: number } {
+    if (!existsSync(this.#logFile)) return { text: '', endBytes: 0 };
     const file = openSync(this.#logFile, 'r');
     try {
       const endBytes = fstatSync(file).size;
