@@ -8,74 +8,66 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
-import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
-import { MIB, sysfsText } from '../support/block.ts';
+import { type Backend, freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
+import { dd, MIB } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { fioVerify } from '../support/fio.ts';
+import { replays, serverPid, untilState } from '../support/kills.ts';
 import { run, shell, until } from '../support/process.ts';
-import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
-import type { Scope } from '../support/scope.ts';
+import { connect, listed } from '../support/product.ts';
+import { SlowNbdkit } from '../support/slow-nbdkit.ts';
+import { verifyThrough } from '../support/under-load.ts';
 
 const KILLS = isFull ? 50 : isBrief ? 3 : 10;
-
-function inFlight(device: Device): number {
-  const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
-  return counts.reduce((sum, count) => sum + count, 0);
-}
-
-async function untilState(device: Device, wanted: RegExp): Promise<void> {
-  await until(`it is ${wanted.source}`, async () => wanted.test((await listed(device.path)).state));
-}
-
-/** nbdkit on a file, always at the same port. */
-async function nbdkitAt(scope: Scope, port: number, words: readonly string[]): Promise<Backend> {
-  return startNbdkit(scope, words, 'tcp', port);
-}
+const QEMU_KILLS = isFull ? 50 : isBrief ? 2 : 5;
+const OUTAGE_MS = isFull ? 10_000 : 1000;
 
 async function kill(backend: Backend): Promise<void> {
   process.kill(backend.pid, 'SIGKILL');
-  await backend.stop().catch(() => undefined);
+  await backend.stop();
 }
 
 claim(`fio verifies while nbdkit is killed -9 ${KILLS} times`, async (scope) => {
+  const backend = await SlowNbdkit.start(scope, 64);
+  const device = await connect(scope, backend.target);
+  const fail = async (): Promise<void> => {
+    const mark = backend.mark();
+    await backend.kill();
+    await untilState(device, /HOLDING/);
+    await delay(Math.random() * OUTAGE_MS);
+    await backend.restart();
+    await untilState(device, /CONNECTED/);
+    await backend.untilSentAgain(mark);
+  };
+  await verifyThrough(device, KILLS, fail, { isAtWork: backend.isAtWork });
+  assert((await replays(device)) >= KILLS, 'each outage was replayed');
+  await device.disconnect();
+});
+
+claim(`fio verifies while qemu-nbd is killed -9 ${QEMU_KILLS} times`, async (scope) => {
   const image = scope.path('image');
   await shell(`truncate -s 64M ${image}`);
   const port = await freePort();
-  const words = ['--filter=delay', 'file', image, 'rdelay=10ms', 'wdelay=10ms'];
-  let backend = await nbdkitAt(scope, port, words);
+  // So many requests a second, which keeps the others waiting.
+  const slow = ['--shared', '8', '--object', 'throttle-group,id=slow,x-iops-total=1000'];
+  const options = `driver=throttle,throttle-group=slow,file.driver=file,file.filename=${image}`;
+  const restart = () => startQemuNbd(scope, options, 'options', 'tcp', slow, port);
+  let backend = await restart();
   const device = await connect(scope, backend.target);
-  let isDone = false;
-  let busyKills = 0;
-  const killing = async (): Promise<void> => {
-    for (let count = 0; count < KILLS && !isDone; count += 1) {
-      await until('16 requests are in flight', () => isDone || inFlight(device) >= 16);
-      busyKills += 1;
-      await kill(backend);
-      await untilState(device, /HOLDING/);
-      await delay(Math.random() * 1000);
-      backend = await nbdkitAt(scope, port, words);
-      await untilState(device, /CONNECTED/);
-    }
-    isDone = true;
+  const fail = async (): Promise<void> => {
+    await kill(backend);
+    await untilState(device, /HOLDING/);
+    backend = await restart();
+    await untilState(device, /CONNECTED/);
   };
-  const verifying = async (): Promise<void> => {
-    const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
-    while (!isDone) await fioVerify(device.path, options);
-  };
-  const both = [killing(), verifying()].map((one) => one.finally(() => (isDone = true)));
-  const [first] = (await Promise.allSettled(both)).filter(({ status }) => status === 'rejected');
-  if (first?.status === 'rejected') throw first.reason;
-  assert.equal(busyKills, KILLS, 'every kill met requests in flight');
-  const log = await ublkNbdMust('logs', device.path);
-  assert.equal(log.match(/replayed: \d+ requests/g)?.length, KILLS, 'each outage was replayed');
+  await verifyThrough(device, QEMU_KILLS, fail, { size: '16M' });
   await device.disconnect();
 });
 
 claim('when the wait is over I/O is EIO at once, and works again later', async (scope) => {
   const port = await freePort();
   const words = ['pattern', String(16 * MIB)];
-  const backend = await nbdkitAt(scope, port, words);
+  const backend = await startNbdkit(scope, words, 'tcp', port);
   const device = await connect(scope, backend.target, '--reconnect-delay', '2');
   const file = new DirectFile(device.path);
   scope.defer(() => file.close());
@@ -92,7 +84,7 @@ claim('when the wait is over I/O is EIO at once, and works again later', async (
     errorOf(() => file.read(MIB, 4096)),
     'EIO',
   );
-  await nbdkitAt(scope, port, words);
+  await startNbdkit(scope, words, 'tcp', port);
   await untilState(device, /CONNECTED/);
   assert.equal(file.read(MIB, 4096).readBigUInt64BE(0), BigInt(MIB), 'the right bytes again');
   file.close();
@@ -102,7 +94,7 @@ claim('when the wait is over I/O is EIO at once, and works again later', async (
 claim('the server process dies while the backend is away: the wait goes on', async (scope) => {
   const port = await freePort();
   const words = ['pattern', String(16 * MIB)];
-  const backend = await nbdkitAt(scope, port, words);
+  const backend = await startNbdkit(scope, words, 'tcp', port);
   const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
   await kill(backend);
   const wanted = ['dd', 'status=none', 'bs=4096', 'count=1', 'skip=256', 'iflag=direct'];
@@ -114,11 +106,33 @@ claim('the server process dies while the backend is away: the wait goes on', asy
     const { state, serverPid: now } = await listed(device.path);
     return state === 'HOLDING' && now !== serverPid;
   });
-  await nbdkitAt(scope, port, words);
+  await startNbdkit(scope, words, 'tcp', port);
   assert.equal((await reading).status, 0, 'the read that waited');
   assert.equal(readFileSync(scope.path('read')).readBigUInt64BE(0), BigInt(MIB));
   await device.disconnect();
 });
+
+claim(
+  'it dies while the backend is away: EIO comes when the wait ends, not later',
+  async (scope) => {
+    const waitMs = 8000;
+    const backend = await startNbdkit(scope, ['memory', '16M']);
+    const device = await connect(scope, backend.target, '--reconnect-delay', String(waitMs / 1000));
+    const pid = await serverPid(device);
+    const startedAtMs = Date.now();
+    await kill(backend);
+    const reading = dd(`if=${device.path}`, 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct');
+    // Late enough that a wait which began anew with the successor would show.
+    await delay(waitMs / 2);
+    process.kill(pid, 'SIGKILL');
+    const { stderr } = await reading;
+    const tookMs = Date.now() - startedAtMs;
+    assert.match(stderr, /Input\/output error/);
+    assert(tookMs > waitMs - 500 && tookMs < 1.4 * waitMs, `it took ${tookMs} ms`);
+    assert.notEqual(await serverPid(device), pid);
+    await device.disconnect('--force');
+  },
+);
 
 claim('another image behind the same address is FATAL, and is never read', async (scope) => {
   for (const [first, second, reason] of [
@@ -127,10 +141,10 @@ claim('another image behind the same address is FATAL, and is never read', async
     [['-r', 'pattern', '16M'], ['-r', 'memory', '16M'], /another content/],
   ] as const) {
     const port = await freePort();
-    const backend = await nbdkitAt(scope, port, first);
+    const backend = await startNbdkit(scope, first, 'tcp', port);
     const device = await connect(scope, backend.target);
     await kill(backend);
-    const other = await nbdkitAt(scope, port, second);
+    const other = await startNbdkit(scope, second, 'tcp', port);
     await untilState(device, /FATAL/);
     assert.match((await listed(device.path)).reason ?? '', reason);
     const file = new DirectFile(device.path);

@@ -1,13 +1,16 @@
 /**
  * Claim: the controller's death changes nothing for a device, and the next command tells the
  * truth.
- * Method: kill -9 of the controller with a device up, with one whose server process died
+ * Method: kill -9 of the controller under fio with its checksums, alone and together with the
+ * server process, with a device up, with one whose server process died
  * meanwhile, and two connects that both find no controller.
  */
 import assert from 'node:assert/strict';
+import { isBrief, isFull } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { claim } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
+import { killController, serverPid, untilServedByAnother } from '../support/kills.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { describe, until } from '../support/process.ts';
 import {
@@ -19,13 +22,10 @@ import {
   ublkNbd,
   ublkNbdMust,
 } from '../support/product.ts';
+import { SlowNbdkit } from '../support/slow-nbdkit.ts';
+import { verifyThrough } from '../support/under-load.ts';
 
-async function killController(): Promise<void> {
-  const pid = controllerPid();
-  assert(pid !== undefined, 'a controller runs');
-  process.kill(pid, 'SIGKILL');
-  await until('the controller is dead', () => controllerPid() !== pid);
-}
+const KILLS = isFull ? 20 : isBrief ? 2 : 6;
 
 claim(
   'list after kill -9 of the controller is the truth, for the living and the dead',
@@ -76,3 +76,26 @@ claim('of two connects at once that want the same id, one gets it', async (scope
   assertRefused(second, 'UNBD_DEVICE_EXISTS', 8, /7/);
   await device.disconnect();
 });
+
+claim(
+  `fio verifies while the controller is killed ${KILLS} times, half of them not alone`,
+  async (scope) => {
+    const backend = await SlowNbdkit.start(scope, 64);
+    const device = await connect(scope, backend.target);
+    let pid = await serverPid(device);
+    const fail = async (round: number): Promise<void> => {
+      const controller = controllerPid();
+      assert(controller !== undefined, 'a controller runs');
+      process.kill(controller, 'SIGKILL');
+      if (round % 2 === 1) {
+        process.kill(pid, 'SIGKILL');
+        pid = await untilServedByAnother(device, pid);
+        return;
+      }
+      const { state, serverPid: now } = await listed(device.path);
+      assert.deepEqual({ state, now }, { state: 'CONNECTED', now: pid }, 'nothing has changed');
+    };
+    await verifyThrough(device, KILLS, fail, { size: '16M', isAtWork: backend.isAtWork });
+    await device.disconnect();
+  },
+);

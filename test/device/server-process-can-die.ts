@@ -1,97 +1,66 @@
 /**
  * Claim: a device outlives its server process: whoever reads or writes sees a pause and no error,
  * whatever kills it, and one that dies again and again ends in EIO, never in a hang.
- * Method: kill -9, SIGSTOP and SIGABRT under fio with its checksums, under a mounted ext4, during
- * a disconnect; the controller killed with it. ublksrv's generic/004 to 006.
+ * Method: kill -9, SIGSTOP and SIGABRT under fio with its checksums, during a disconnect; the
+ * controller killed with it. ublksrv's generic/004 to 006.
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull } from '../support/amount.ts';
-import { type Backend, startNbdkit } from '../support/backends.ts';
-import { sysfsText } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { startNbdkit } from '../support/backends.ts';
+import { claim, tellFigure } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { fioVerify, fioWords } from '../support/fio.ts';
-import { controllerPid } from '../support/leftovers.ts';
-import { must, shell, start, until } from '../support/process.ts';
-import {
-  connect,
-  type Device,
-  listed,
-  startUblkNbd,
-  ublkNbd,
-  ublkNbdMust,
-} from '../support/product.ts';
+import { fioWords } from '../support/fio.ts';
+import { killServerProcess, serverPid, untilServedByAnother } from '../support/kills.ts';
+import { controllerPid, sparePid } from '../support/leftovers.ts';
+import { must, start, until } from '../support/process.ts';
+import { connect, listed, startUblkNbd, ublkNbd, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
+import { SlowNbdkit } from '../support/slow-nbdkit.ts';
+import { inFlight, verifyThrough } from '../support/under-load.ts';
 
 const KILLS = isFull ? 100 : isBrief ? 5 : 30;
-
-async function serverPid({ path }: Device): Promise<number> {
-  return (await listed(path)).serverPid;
-}
-
-/** Requests that the disk has given away and not got back. */
-function inFlight(device: Device): number {
-  const counts = sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
-  return counts.reduce((sum, count) => sum + count, 0);
-}
-
-async function untilServedByAnother(device: Device, pid: number): Promise<void> {
-  await until('a successor serves', async () => {
-    const { state, serverPid: now } = await listed(device.path);
-    assert.match(state, /^(CONNECTED|RECOVERING|HOLDING)$/);
-    return state === 'CONNECTED' && now !== pid;
-  });
-}
-
-/** Kills the server process with `signal`, under load; waits for the next. */
-async function kill(device: Device, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-  const pid = await serverPid(device);
-  process.kill(pid, signal);
-  await untilServedByAnother(device, pid);
-}
+const KILLS_WITHOUT_SPARE = isFull ? 20 : isBrief ? 2 : 6;
 
 /** A backend that takes its time, so that requests are in flight at every moment. */
-function slowBackend(scope: Scope): Promise<Backend> {
-  return startNbdkit(scope, ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms']);
+function slowBackend(scope: Scope): Promise<SlowNbdkit> {
+  return SlowNbdkit.start(scope, 64);
 }
 
-/** The longest that the log says a recovery took. */
-async function tellPauses(device: Device): Promise<void> {
-  const log = await ublkNbdMust('logs', device.path);
-  const pauses = [...log.matchAll(/took over in (\d+) ms/g)].map(([, ms]) => Number(ms));
-  pauses.sort((a, b) => a - b);
-  const middle = pauses[Math.floor(pauses.length / 2)];
-  process.stdout.write(
-    `# ${pauses.length} recoveries, median ${middle} ms, worst ${pauses.at(-1)} ms\n`,
-  );
+async function untilThereIsASpare(): Promise<number> {
+  let pid: number | undefined;
+  await until('there is a spare', () => {
+    pid = sparePid();
+    return pid !== undefined;
+  });
+  return pid ?? 0;
 }
 
 claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async (scope) => {
-  const device = await connect(scope, (await slowBackend(scope)).target);
-  let isDone = false;
-  let busyKills = 0;
-  const killing = async (): Promise<void> => {
-    for (let count = 0; count < KILLS && !isDone; count += 1) {
-      await until('16 requests are in flight', () => isDone || inFlight(device) >= 16);
-      busyKills += 1;
-      await kill(device);
+  const backend = await slowBackend(scope);
+  const device = await connect(scope, backend.target);
+  // Both pids are known beforehand: to ask takes longer than what is in flight stays there.
+  let pid = await serverPid(device);
+  for (const [spare, count] of [
+    ['with a spare', KILLS - KILLS_WITHOUT_SPARE],
+    ['without a spare', KILLS_WITHOUT_SPARE],
+  ] as const) {
+    let prepared = await untilThereIsASpare();
+    const fail = async (): Promise<void> => {
+      const mark = backend.mark();
+      if (spare === 'without a spare') process.kill(prepared, 'SIGKILL');
+      process.kill(pid, 'SIGKILL');
+      pid = await untilServedByAnother(device, pid);
+      prepared = await untilThereIsASpare();
+      await backend.untilSentAgain(mark);
       await delay(Math.random() * 1000);
-    }
-    isDone = true;
-  };
-  const options = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
-  const killer = killing();
-  const verifying = async (): Promise<void> => {
-    while (!isDone) await fioVerify(device.path, options);
-  };
-  // Whichever fails first is the one that is told, and ends the other.
-  const both = [killer, verifying()].map((one) => one.finally(() => (isDone = true)));
-  const [first] = (await Promise.allSettled(both)).filter(({ status }) => status === 'rejected');
-  if (first?.status === 'rejected') throw first.reason;
-  assert.equal(busyKills, KILLS, 'every kill met requests in flight');
-  await tellPauses(device);
+    };
+    const options = { isAtWork: backend.isAtWork, latencyLog: scope.path('latencies') };
+    const gapsMs = await verifyThrough(device, count, fail, options);
+    const middle = gapsMs[Math.floor(gapsMs.length / 2)];
+    tellFigure(`pauses ${spare}: ${count} kills, median ${middle} ms, longest ${gapsMs[0]} ms`);
+  }
   await device.disconnect();
 });
 
@@ -108,7 +77,7 @@ claim(
     assert(controller !== undefined);
     const options = { rw: 'randread', bs: '4k', number_ios: 1000, iodepth: 16 };
     const load = start(scope, fioWords({ path: device.path, options }));
-    await until('16 requests are in flight', () => inFlight(device) >= 16);
+    await until('16 requests are in flight', () => inFlight(device).reads >= 16);
     process.kill(controller, 'SIGKILL');
     process.kill(pid, 'SIGKILL');
     const ended = await Promise.race([load.exited, delay(2000, 'I/O waits')]);
@@ -126,7 +95,7 @@ claim('events tells of a death and of the successor', async (scope) => {
   const events = startUblkNbd(scope, ['events', '--json']);
   // It has no sign of its own that it listens: the first event that is seen is one.
   await until('events are told', async () => {
-    await kill(device);
+    await killServerProcess(device);
     return /recovering.*\n.*reissued/.test(events.stdout());
   });
   const told = events.stdout().trim().split('\n');
@@ -152,7 +121,7 @@ claim(
   'five crashes in a row are FATAL: EIO at once, until it is recovered by hand',
   async (scope) => {
     const device = await connect(scope, (await slowBackend(scope)).target);
-    for (let crash = 1; crash < 5; crash += 1) await kill(device, 'SIGABRT');
+    for (let crash = 1; crash < 5; crash += 1) await killServerProcess(device, 'SIGABRT');
     process.kill(await serverPid(device), 'SIGABRT');
     const file = new DirectFile(device.path);
     scope.defer(() => file.close());
@@ -170,32 +139,14 @@ claim(
   },
 );
 
-claim('a mounted ext4 lives through it, and umount frees the disk', async (scope) => {
-  const backend = await startNbdkit(scope, ['memory', '64M']);
-  const device = await connect(scope, backend.target);
-  await must(['mkfs.ext4', '-q', device.path]);
-  const folder = scope.path('mounted');
-  await shell(`mkdir ${folder}; mount ${device.path} ${folder}`);
-  const each = 'echo $i > file$i; sync -f file$i';
-  const work = shell(`cd ${folder}; for i in $(seq 100); do ${each}; done; cat file* | wc -l`);
-  for (let count = 0; count < 3; count += 1) {
-    await delay(500);
-    await kill(device);
-  }
-  assert.equal((await work).trim(), '100');
-  await must(['umount', folder]);
-  new DirectFile(device.path, constants.O_RDWR | constants.O_EXCL).close();
-  await must(['fsck.ext4', '-f', '-n', device.path]);
-  await device.disconnect();
-});
-
 claim('it dies during a disconnect: what was written reaches the backend first', async (scope) => {
   const backend = await startNbdkit(scope, ['--filter=delay', 'memory', '16M', 'wdelay=300ms']);
   const device = await connect(scope, backend.target);
   await must(['dd', 'if=/dev/urandom', `of=${device.path}`, 'bs=1M', 'count=8', 'status=none']);
   const pid = await serverPid(device);
   const disconnecting = ublkNbd(['disconnect', device.path], { env: {} });
-  await until('its flush is under way', () => inFlight(device) > 0, 20_000).catch(() => undefined);
+  const hasRequests = (): boolean => Object.values(inFlight(device)).some((count) => count > 0);
+  await until('its flush is under way', hasRequests, 20_000).catch(() => undefined);
   process.kill(pid, 'SIGKILL');
   const outcome = await disconnecting;
   assert.equal(outcome.status, 0, outcome.stderr);

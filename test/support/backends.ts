@@ -24,6 +24,11 @@ export interface Backend {
   stderr(): string;
 }
 
+/** One whose process is our child. */
+export interface ChildBackend extends Backend {
+  readonly exited: Promise<unknown>;
+}
+
 /** The time that nbd-server's start may take. */
 const GREETING_TIMEOUT_MS = 120_000;
 
@@ -54,6 +59,15 @@ export function freePort(): Promise<number> {
   });
 }
 
+/** Where the process of a backend runs: here, or in a network namespace of its own. */
+export interface Site {
+  readonly address: string;
+  /** Words in front of the program's. */
+  readonly prefix: readonly string[];
+}
+
+const HERE: Site = { address: '127.0.0.1', prefix: [] };
+
 /** Where a backend listens, and how it is named there. */
 interface Place {
   readonly port: number;
@@ -62,26 +76,32 @@ interface Place {
   readonly uri: (exportName: string) => string;
 }
 
-async function placeFor(scope: Scope, transport: Transport, given?: number): Promise<Place> {
+async function placeFor(
+  scope: Scope,
+  transport: Transport,
+  given?: number,
+  { address } = HERE,
+): Promise<Place> {
   const port = given ?? (await freePort());
   const socketPath = scope.path(`${port}.sock`);
   const unix = (name: string): string => `nbd+unix:///${name}?socket=${socketPath}`;
-  const tcp = (name: string): string => `nbd://127.0.0.1:${port}/${name}`;
+  const tcp = (name: string): string => `nbd://${address}:${port}/${name}`;
   return transport === 'unix'
     ? { port, socketPath, target: unix, uri: unix }
     : {
         port,
         socketPath,
-        target: (name) => (name === '' ? `127.0.0.1:${port}` : `127.0.0.1:${port}/${name}`),
+        target: (name) => (name === '' ? `${address}:${port}` : `${address}:${port}/${name}`),
         uri: tcp,
       };
 }
 
-function backendOf(running: Running, place: Place, exportName = ''): Backend {
+function backendOf(running: Running, place: Place, exportName = ''): ChildBackend {
   return {
     target: place.target(exportName),
     uri: place.uri(exportName),
     pid: running.pid,
+    exited: running.exited,
     stop: async () => void (await running.stop()),
     stderr: () => running.stderr(),
   };
@@ -112,35 +132,39 @@ export async function startNbdkit(
   words: readonly string[],
   transport: Transport = 'tcp',
   port?: number,
-): Promise<Backend> {
-  const place = await placeFor(scope, transport, port);
+  site = HERE,
+): Promise<ChildBackend> {
+  const place = await placeFor(scope, transport, port, site);
   const pidFile = scope.path(`nbdkit-${place.port}.pid`);
   rmSync(pidFile, { force: true });
   const where =
     transport === 'unix'
       ? ['--unix', place.socketPath]
-      : ['--ipaddr', '127.0.0.1', '--port', String(place.port)];
+      : ['--ipaddr', site.address, '--port', String(place.port)];
   const own = ['--foreground', '--exit-with-parent', '--pidfile', pidFile, ...where];
-  const running = start(scope, ['nbdkit', ...own, ...words]);
+  const running = start(scope, [...site.prefix, 'nbdkit', ...own, ...words]);
   await untilPidFile(running, pidFile);
   return backendOf(running, place);
 }
 
-/** qemu-nbd on an image; `words` are further options. It goes on after a client leaves. */
+/** qemu-nbd on an image, or what `options` describe; `words` are its own. It outlives its clients. */
 export async function startQemuNbd(
   scope: Scope,
   image: string,
-  format: 'raw' | 'qcow2',
+  format: 'raw' | 'qcow2' | 'options',
   transport: Transport = 'tcp',
   words: readonly string[] = ['--shared', '8'],
+  port?: number,
 ): Promise<Backend> {
-  const place = await placeFor(scope, transport);
+  const place = await placeFor(scope, transport, port);
   const pidFile = scope.path(`qemu-nbd-${place.port}.pid`);
   const where =
     transport === 'unix'
       ? ['--socket', place.socketPath]
       : ['--bind', '127.0.0.1', '--port', String(place.port)];
-  const own = ['--persistent', '--discard', 'unmap', '--format', format, '--pid-file', pidFile];
+  rmSync(pidFile, { force: true });
+  const kind = format === 'options' ? ['--image-opts'] : ['--format', format];
+  const own = ['--persistent', '--discard', 'unmap', '--pid-file', pidFile, ...kind];
   const running = start(scope, ['qemu-nbd', ...own, ...where, ...words, image]);
   await untilPidFile(running, pidFile);
   return backendOf(running, place);

@@ -34,7 +34,7 @@ const ON_BOTH_KERNELS = [
   'partitions-appear',
   'one-fsync-is-one-flush',
 ];
-const FOUR_PROCESSORS = ['random-io-verifies'];
+const FOUR_PROCESSORS = ['network-can-fail', 'random-io-verifies'];
 /** What a backend sends is worth all of its forms where a sanitizer looks on, in boots at once. */
 const FORMS_FOR_SANITIZER = 'hostile-backends-harm-nothing';
 const SHARES = 4;
@@ -42,13 +42,17 @@ const SHARES = 4;
 const FLOOR_BOOTS = 3;
 /** Seconds on an emulated processor, of the files that take long; they even out the boots. */
 const LONG_FILES: Readonly<Record<string, number>> = {
-  'backend-can-die': 90,
+  'backend-can-die': 150,
+  'backend-can-forget': 100,
   'backend-constraints-are-kept': 100,
   'bad-input-is-told-in-one-line': 110,
   'commands-work-on-a-device': 90,
+  'controller-can-die': 100,
   'filesystem-keeps-its-bytes': 90,
+  'filesystem-survives-kills': 80,
   'hostile-backends-harm-nothing': 110,
-  'server-process-can-die': 150,
+  'network-can-fail': 100,
+  'server-process-can-die': 170,
   'upgrade-keeps-io-going': 150,
   'upgrade-refuses-what-would-fail': 120,
 };

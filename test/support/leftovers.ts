@@ -40,14 +40,21 @@ function processes(): string[] {
 
 /** The controller's process, where one runs. */
 export function controllerPid(): number | undefined {
+  return pidOf(/ublk-nbd: controller|controller-main/);
+}
+
+/** The prepared server process, where there is one. */
+export function sparePid(): number | undefined {
+  return pidOf(/ublk-nbd: spare/);
+}
+
+function pidOf(pattern: RegExp): number | undefined {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
       const command = readFileSync(`/proc/${name}/cmdline`, 'utf8');
       const state = readFileSync(`/proc/${name}/stat`, 'utf8').replace(/^.*\) /s, '')[0];
-      if (/ublk-nbd: controller|controller-main/.test(command) && state !== 'Z') {
-        return Number(name);
-      }
+      if (pattern.test(command) && state !== 'Z') return Number(name);
     } catch {
       // It ended while we looked.
     }

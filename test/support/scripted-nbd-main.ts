@@ -1,7 +1,7 @@
 /**
  * Owns: the scripted backend as a process of its own:
  * `scripted-nbd-main [--fault NAME] [--port N | --socket PATH] [--size BYTES] [--simple]
- * [--read-only] [--delay-ms N] [--max-clients N] [--hits N] [--list-faults]`.
+ * [--read-only] [--delay-ms N] [--max-clients N] [--hits N] [--disk FILE] [--list-faults]`.
  * Prints `listening PORT` (or the socket's path), then a JSON line of its counters for every line
  * `counters` on its stdin, and one more when SIGTERM or SIGINT ends it.
  * Runs as: a process, in tests of the CLI and of devices.
@@ -30,6 +30,7 @@ const { values } = parseArgs({
     'delay-ms': { type: 'string', default: '0' },
     'max-clients': { type: 'string' },
     hits: { type: 'string' },
+    disk: { type: 'string' },
     'list-faults': { type: 'boolean', default: false },
   },
 });
@@ -50,6 +51,7 @@ function options(): ScriptedOptions {
     ...(values.fault !== undefined && { fault: values.fault }),
     ...(values.socket !== undefined && { socketPath: values.socket }),
     ...(values['max-clients'] !== undefined && { maxClients: Number(values['max-clients']) }),
+    ...(values.disk !== undefined && { disk: values.disk }),
     ...(values.hits !== undefined && { hits: Number(values.hits) }),
   };
 }

@@ -6,6 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BackendSettings, Counters } from './scripted-nbd-backend.ts';
+import type { ForgetfulDisk } from './scripted-nbd-disk.ts';
 import type { Peer } from './scripted-nbd-peer.ts';
 import {
   CHUNK,
@@ -40,6 +41,8 @@ export interface Connection {
   readonly image: Buffer;
   readonly counters: Counters;
   readonly delayMs: number;
+  /** Under the image, where it is one that forgets. */
+  readonly disk: ForgetfulDisk | undefined;
 }
 
 /** Plays a request in its own way. False: it wants the correct answer after all. */
@@ -164,8 +167,8 @@ function refusal({ settings, image }: Connection, request: Request): number {
   return 0;
 }
 
-/** The effect on image and counters. */
-export function carryOut({ image, counters }: Connection, request: Request): void {
+/** The effect on image, disk and counters. */
+export function carryOut({ image, counters, disk }: Connection, request: Request): void {
   const start = Number(request.offset);
   const end = start + request.lengthBytes;
   if ((request.flags & CMD_FLAG.fua) !== 0) counters.fua += 1;
@@ -185,4 +188,5 @@ export function carryOut({ image, counters }: Connection, request: Request): voi
     counters.writeZeroes += 1;
     image.fill(0, start, end);
   }
+  disk?.carriedOut(request);
 }

@@ -14,6 +14,7 @@ import {
   patternImage,
   playHandshake,
 } from './scripted-nbd-backend.ts';
+import { ForgetfulDisk } from './scripted-nbd-disk.ts';
 import type { HandshakeFault } from './scripted-nbd-faults.ts';
 import { handshakeFaults } from './scripted-nbd-handshake-faults.ts';
 import { listFaults } from './scripted-nbd-list-faults.ts';
@@ -54,6 +55,8 @@ export interface ScriptedOptions {
   readonly maxClients?: number;
   /** After so many connections in all, every later one is hung up on before the greeting. */
   readonly connectionsMax?: number;
+  /** A file with the image, which forgets what was not flushed when the process is killed. */
+  readonly disk?: string;
   /** Bytes of replies leave in pieces of this size. */
   readonly pieceBytes?: number;
 }
@@ -116,6 +119,7 @@ class Backend {
   readonly clientErrors: string[] = [];
   readonly sockets = new Set<Socket>();
   readonly image: Buffer;
+  readonly #disk: ForgetfulDisk | undefined;
   readonly #options: ScriptedOptions;
   readonly #faults: Faults;
   readonly #hook: FaultHook | undefined;
@@ -125,9 +129,10 @@ class Backend {
     this.#faults = findFault(options.fault);
     const { transmission } = this.#faults;
     this.#hook = transmission && hook(transmission, options);
+    this.#disk = options.disk === undefined ? undefined : new ForgetfulDisk(options.disk);
     const sizeBytes = this.#settings(0).sizeBytes;
     // Sizes that no memory holds only occur where the handshake ends before a request.
-    this.image = patternImage(sizeBytes > 1n << 31n ? 0n : sizeBytes);
+    this.image = this.#disk?.image ?? patternImage(sizeBytes > 1n << 31n ? 0n : sizeBytes);
   }
 
   #settings(connection: number): BackendSettings {
@@ -136,6 +141,7 @@ class Backend {
       ...DEFAULT_SETTINGS,
       ...(transmission && { structuredReplies: transmission.replies === 'structured' }),
       ...handshake?.settings,
+      ...(this.#disk && { sizeBytes: BigInt(this.#disk.image.length) }),
       ...this.#options.settings,
       ...this.#options.settingsOf?.(connection),
     };
@@ -168,7 +174,8 @@ class Backend {
     if (entered === undefined) return;
     const { image, counters } = this;
     const { structured } = entered;
-    const connection = { peer, settings, structured, image, counters, delayMs };
+    const disk = this.#disk;
+    const connection = { peer, settings, structured, image, counters, delayMs, disk };
     if (transmission?.command === 'enter') {
       counters.faults += 1;
       await transmission.play(connection, NO_REQUEST);

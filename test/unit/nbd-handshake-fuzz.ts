@@ -7,6 +7,7 @@
 import t from 'tap';
 import { GatewayError } from '../../src/protocols/errors.ts';
 import { exportInfo, negotiate } from '../../src/protocols/nbd/handshake.ts';
+import { randomFrom } from '../support/random.ts';
 import { ALL_FLAGS, DEFAULT_SETTINGS, goReplies } from '../support/scripted-nbd-backend.ts';
 import { Peer } from '../support/scripted-nbd-peer.ts';
 import { duplexPair, TestStream } from '../support/scripted-nbd-stream.ts';
@@ -24,17 +25,6 @@ import {
 } from '../support/scripted-nbd-wire.ts';
 
 const RUN_MS = 2000;
-
-/** mulberry32: small, seeded, good enough to choose mutations. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 const GO_DATA = Buffer.concat([u32(0), u16(3), u16(INFO.blockSize), u16(INFO.name), u16(2)]);
 const GREETING = [u64(MAGIC.nbd), u64(MAGIC.newstyle), u16(3)];

@@ -1,0 +1,54 @@
+/**
+ * Owns: the deaths that tests cause, of server processes and of the controller, and waiting for
+ * what has to come of them.
+ * Runs in: device test processes, as root.
+ * Must not: take a recovery for one before the successor is another process.
+ */
+import assert from 'node:assert/strict';
+import { controllerPid } from './leftovers.ts';
+import { until } from './process.ts';
+import { type Device, listed, ublkNbdMust } from './product.ts';
+
+export async function serverPid({ path }: Device): Promise<number> {
+  return (await listed(path)).serverPid;
+}
+
+export async function untilState(device: Device, wanted: RegExp): Promise<void> {
+  await until(`it is ${wanted.source}`, async () => wanted.test((await listed(device.path)).state));
+}
+
+/** The pid of the successor. */
+export async function untilServedByAnother(device: Device, pid: number): Promise<number> {
+  let now = pid;
+  await until('a successor serves', async () => {
+    const { state, serverPid: found } = await listed(device.path);
+    assert.match(state, /^(CONNECTED|RECOVERING|HOLDING)$/);
+    now = found;
+    return state === 'CONNECTED' && now !== pid;
+  });
+  return now;
+}
+
+/** Kills the server process with `signal`; waits for the next. */
+export async function killServerProcess(
+  device: Device,
+  signal: NodeJS.Signals = 'SIGKILL',
+): Promise<void> {
+  const pid = await serverPid(device);
+  process.kill(pid, signal);
+  await untilServedByAnother(device, pid);
+}
+
+/** Kills the controller; the next command starts another. */
+export async function killController(): Promise<void> {
+  const pid = controllerPid();
+  assert(pid !== undefined, 'a controller runs');
+  process.kill(pid, 'SIGKILL');
+  await until('the controller is dead', () => controllerPid() !== pid);
+}
+
+/** How often the log says that a device of this path got its backend back. */
+export async function replays(device: Device): Promise<number> {
+  const log = await ublkNbdMust('logs', device.path);
+  return log.match(/replayed: \d+ requests/g)?.length ?? 0;
+}
