@@ -47,6 +47,21 @@ export const outageOptions = {
   },
 } as const;
 
+export const drainOption = {
+  'drain-timeout': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Seconds that a disconnect waits for a backend that takes nothing [30]',
+  },
+} as const;
+
+/** Undefined where none was asked for; throws UNBD_USAGE. */
+export function drainTimeoutMs(args: {
+  readonly 'drain-timeout': string | undefined;
+}): number | undefined {
+  return milliseconds('drain-timeout', args['drain-timeout'], 0);
+}
+
 export interface OutageArguments {
   readonly 'reconnect-delay': string | undefined;
   readonly 'request-timeout': string | undefined;

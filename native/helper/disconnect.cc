@@ -67,6 +67,12 @@ void stop_unused(Control& control, const DisconnectRequest& request, uint64_t fl
   Fd disk;
   if (!answer->check(open_disk(request.path, expected, O_EXCL, &disk), "open_disk", request.path))
     return;
+  // Apart from the FLUSH that fsync ends with: what cannot be written is lost, what was written and
+  // cannot be flushed need not be.
+  constexpr unsigned kAll =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  int written = ::sync_file_range(disk.get(), 0, 0, kAll) == 0 ? 0 : -errno;
+  if (!answer->check(written, "write_back", request.path)) return;
   if (!answer->check(::fsync(disk.get()) == 0 ? 0 : -errno, "fsync", request.path)) return;
   if ((flags & uapi::kFeatureSafeStopDev) == 0) {
     answer->check(control.stop_dev(request.dev_id), "STOP_DEV");

@@ -16,7 +16,7 @@ import type { AdapterSpec, Addon, Queues, QueuesEvent } from './native.ts';
 import { NbdLife } from './nbd-life.ts';
 import { wantedQueues } from './params.ts';
 import type { Connection } from './reconnect.ts';
-import type { BackendEvent, StartArgument } from './server-messages.ts';
+import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 
 /**
  * For a connection that is wanted but not needed: a backend that allows one client leaves it
@@ -42,6 +42,8 @@ export interface Serving {
   readonly adapter: AdapterSpec;
   started(queues: Queues): void;
   queuesTold(event: QueuesEvent): void;
+  /** Null where it is not known. */
+  unflushed(): UnflushedWrites | null;
   /** The device ends: no further attempt to reach the backend. */
   end(): void;
 }
@@ -49,7 +51,7 @@ export interface Serving {
 /** For queues that need nobody. */
 export function alone(adapter: AdapterSpec): Serving {
   const nothing = (): void => undefined;
-  return { adapter, started: nothing, queuesTold: nothing, end: nothing };
+  return { adapter, started: nothing, queuesTold: nothing, unflushed: () => null, end: nothing };
 }
 
 /** Rejects with the reason when the backend cannot be reached or used. */
@@ -132,6 +134,7 @@ function serving(life: NbdLife, adapter: AdapterSpec): Serving {
     adapter,
     started: (queues) => life.started(queues),
     queuesTold: (event) => life.queuesTold(event),
+    unflushed: () => life.unflushed(),
     end: () => life.end(),
   };
 }

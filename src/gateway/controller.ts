@@ -149,7 +149,10 @@ export class Controller {
       case 'connect':
         return this.#operations.connect(argument as ControllerApi['connect']['argument'], context);
       case 'disconnect':
-        return this.#operations.disconnect(argument as ControllerApi['disconnect']['argument']);
+        return this.#operations.disconnect(
+          argument as ControllerApi['disconnect']['argument'],
+          context.signal,
+        );
       case 'recover':
         return this.#operations.recover((argument as ControllerApi['recover']['argument']).device);
       case 'events':

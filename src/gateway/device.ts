@@ -143,6 +143,17 @@ export class Device {
     this.#host.tell(kind, this.id, event.text);
   }
 
+  /** As far as the server process has said; one that has said nothing is well. */
+  get backendState(): BackendEvent['state'] {
+    return this.#backend?.state ?? 'CONNECTED';
+  }
+
+  /** What was to be its end is taken back; the backend may be another matter by now. */
+  goOn(state: DeviceState, reason: string | undefined): void {
+    this.setState(state, reason);
+    if (isServed(state) && this.#backend !== undefined) this.#followBackend();
+  }
+
   /** A successor serves; it may already have said more. */
   serveAgain(): void {
     this.setState('CONNECTED');

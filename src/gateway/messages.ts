@@ -113,7 +113,10 @@ export interface ControllerApi {
   ping: { argument: null; answer: { version: string; pid: number } };
   connect: { argument: ConnectOptions; answer: DeviceView };
   /** `device` is N, ublkbN, /dev/ublkbN or a name. */
-  disconnect: { argument: { device: string; force: boolean }; answer: { id: number } };
+  disconnect: {
+    argument: { device: string; force: boolean; drainTimeoutMs?: number | undefined };
+    answer: { id: number };
+  };
   /** Waits for a recovery that goes on, begins one where the device is FATAL. */
   recover: { argument: { device: string }; answer: DeviceView };
   /** A DeviceEvent for each event from here on, until the asker cancels. */

@@ -14,9 +14,10 @@ import { errnoName, type TransportStream } from './dial.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { AdapterSpec, Addon, NbdConnections, Queues, QueuesEvent } from './native.ts';
+import { hasVolatileWrites } from './params.ts';
 import { type Connection, Reconnect, type ReconnectNews, type Replayed } from './reconnect.ts';
 import { unflushedLogPath } from './run-dir.ts';
-import type { BackendEvent, StartArgument } from './server-messages.ts';
+import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 import type { UnflushedLog } from './unflushed-log.ts';
 
 /** Payload of a device's log over all queues: the bound of what a crashed backend can cost. */
@@ -123,6 +124,14 @@ export class NbdLife {
     this.#reconnect.end();
   }
 
+  /** Null where it is not known: without a log what was written counts, and a predecessor's too. */
+  unflushed(): UnflushedWrites | null {
+    if (this.#log !== undefined) return { writes: this.#log.entries, bytes: this.#log.bytes };
+    const { writes, discards, writeZeroes } = this.#running().stats();
+    const isClean = !this.#device.recovery && writes + discards + writeZeroes === 0n;
+    return isClean ? { writes: 0, bytes: 0n } : null;
+  }
+
   #news(news: ReconnectNews): void {
     const { devId } = this.#device;
     if (news.kind === 'holding') {
@@ -180,9 +189,9 @@ export class NbdLife {
 
   /** Of a new device a new log; of a successor that of its predecessor. */
   #openLog(): UnflushedLog | undefined {
-    const { devId, readOnly, queueCount, maxIoBytes, recovery } = this.#device;
-    const isNeeded = !readOnly && this.#info.canFlush && this.#options.durability !== 'fua';
-    if (unflushedPolicy(this.#options) !== 'replay' || !isNeeded) return undefined;
+    const { devId, queueCount, maxIoBytes, recovery, record } = this.#device;
+    const isWanted = unflushedPolicy(this.#options) === 'replay';
+    if (!isWanted || !hasVolatileWrites(record)) return undefined;
     const path = unflushedLogPath(devId);
     // However many queues there are, each must have room for its largest request.
     const share = Math.max(LOG_BYTES / queueCount, maxIoBytes + LOG_UNIT_BYTES);

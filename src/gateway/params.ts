@@ -9,6 +9,7 @@ import { GatewayError } from '../protocols/errors.ts';
 import { checkGeometry } from '../protocols/geometry.ts';
 import type { ConnectOptions } from './messages.ts';
 import { hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
+import type { DeviceRecord } from './registry.ts';
 
 /** Flags of ADD_DEV, by bit (linux/ublk_cmd.h). */
 export const FEATURE_USER_COPY = 1n << 7n;
@@ -112,6 +113,12 @@ function isWire(target: Target): boolean {
 /** Several connections of one client see the same bytes, or nobody here writes any. */
 function mayShare(options: ConnectOptions, backend: BackendInfo): boolean {
   return backend.canMultiConn || backend.readOnly || options.readOnly;
+}
+
+/** Whether a write that was acknowledged may need a FLUSH yet. */
+export function hasVolatileWrites({ shape, backend, options }: DeviceRecord): boolean {
+  const isWritten = shape?.readOnly !== true && options.durability !== 'fua';
+  return isWritten && backend?.canFlush !== false;
 }
 
 /** Throws UNBD_EXPORT_UNUSABLE or UNBD_USAGE with the reason when no device can be made of it. */

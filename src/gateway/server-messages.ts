@@ -58,6 +58,8 @@ export interface ServerApi {
   /** That the JS thread runs; answered at any time. */
   ping: { argument: null; answer: null };
   stats: { argument: null; answer: QueuesStats };
+  /** Null where it is not known. */
+  unflushed: { argument: null; answer: UnflushedWrites | null };
   /**
    * Every request in flight and every later one ends with EIO; nothing waits for the backend any
    * more.
@@ -65,6 +67,13 @@ export interface ServerApi {
   failAll: { argument: null; answer: null };
   /** Ends the server process, whatever it serves. */
   shutdown: { argument: null; answer: null };
+}
+
+/** What the backend acknowledged and no FLUSH has covered. */
+export interface UnflushedWrites {
+  readonly writes: number;
+  /** Of payload. */
+  readonly bytes: bigint;
 }
 
 /** Events of a server process: what a queue told, and how it stands with the backend. */

@@ -70,6 +70,8 @@ export class Server {
         return null;
       case 'stats':
         return this.#running().stats();
+      case 'unflushed':
+        return this.#serving?.unflushed() ?? null;
       case 'failAll':
         this.#serving?.end();
         this.#queues?.failAll();

@@ -46,6 +46,7 @@ const LONG_FILES: Readonly<Record<string, number>> = {
   'backend-constraints-are-kept': 100,
   'bad-input-is-told-in-one-line': 110,
   'commands-work-on-a-device': 90,
+  'disconnect-never-hangs': 100,
   'filesystem-keeps-its-bytes': 90,
   'hostile-backends-harm-nothing': 110,
   'server-process-can-die': 150,

@@ -6,7 +6,7 @@
 import t, { type Test } from 'tap';
 import { connectDevice } from '../../src/gateway/connect.ts';
 import type { Device } from '../../src/gateway/device.ts';
-import { disconnectDevice } from '../../src/gateway/disconnect.ts';
+import { endDevice } from '../../src/gateway/disconnect.ts';
 import { Heartbeat } from '../../src/gateway/heartbeat.ts';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { backend, type FakeHost, type Faults, fakeHost, optionsFor } from '../support/fake-host.ts';
@@ -164,10 +164,13 @@ t.test('a death during disconnect is recovered, so that the flush is', async (t)
   const host = fakeHost(t.testdir(), { state: () => state });
   const signal = new AbortController().signal;
   const device = await connectDevice(host, optionsFor(), { signal, progress: () => undefined });
-  host.control.disconnect = () => new Promise((resolve) => (flushed = resolve));
+  host.control.disconnect = () =>
+    new Promise((resolve) => {
+      flushed = () => resolve('stopped');
+    });
   host.control.recoverEnd = async () => flushed();
-  const disconnecting = device.exclusive(() => disconnectDevice(host, device, false));
-  await new Promise(setImmediate);
+  const disconnecting = endDevice(host, device, { force: false });
+  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
   state = 'QUIESCED';
   host.endServerProcess('was killed by SIGKILL');
   await disconnecting;
