@@ -138,6 +138,9 @@ export class Device {
     if (!isServed(this.#state)) return;
     const before = this.#state;
     this.#followBackend();
+    if (event.lost !== undefined) {
+      this.#host.tell('lost', this.id, `${event.text}; ${event.lost.requests} requests in flight`);
+    }
     if (before === this.#state) return;
     const kind = event.state === 'CONNECTED' ? 'replayed' : EVENT_OF[event.state];
     this.#host.tell(kind, this.id, event.text);

@@ -39,6 +39,8 @@ export class NbdLife {
   readonly #reconnect: Reconnect<TransportStream>;
   readonly #log: UnflushedLog | undefined;
   #inDoubt = false;
+  /** A successor that begins without one has lost nothing. */
+  #hadBackend: boolean;
   #queues: Queues | undefined;
   #epoch = 0;
   #lastNote = '';
@@ -58,6 +60,7 @@ export class NbdLife {
     this.#device = device;
     this.#options = record.options;
     this.#info = backend;
+    this.#hadBackend = !device.recovery;
     this.#told = told;
     this.#log = this.#openLog();
     const needs = { sizeBytes, readOnly, logicalBlockBytes: shape.logicalBlockBytes, queues };
@@ -136,10 +139,13 @@ export class NbdLife {
     const { devId } = this.#device;
     if (news.kind === 'holding') {
       if (this.#log !== undefined) this.#log.holdDeadlineMs ??= this.#delayMs;
-      this.#told({ state: this.#delayMs === 0 ? 'FAILING' : 'HOLDING', text: news.reason });
+      const state = this.#delayMs === 0 ? 'FAILING' : 'HOLDING';
+      const lost = this.#hadBackend ? { requests: this.#running().stats().inFlight } : undefined;
+      this.#told({ state, text: news.reason, lost });
     } else if (news.kind === 'connected') {
       if (this.#log !== undefined) this.#log.holdDeadlineMs = undefined;
       this.#lastNote = '';
+      this.#hadBackend = true;
       this.#resuming = { left: this.#device.queueCount, requests: 0, news };
     } else if (news.kind === 'fatal') {
       this.#running().failAll();

@@ -77,6 +77,17 @@ t.test('it is recovered whatever its backend is at, and looked after', async (t)
   }
 });
 
+t.test('a lost backend is told with what was in flight, then what that makes of it', async (t) => {
+  const { host, device } = await connected(t);
+  device.backendTold({ state: 'HOLDING', text: 'it closed', lost: { requests: 3 } });
+  device.backendTold({ state: 'FAILING', text: 'the time is over' });
+  t.same(host.events.slice(-3), [
+    'lost 0: it closed; 3 requests in flight',
+    'holding 0: it closed',
+    'failing 0: the time is over',
+  ]);
+});
+
 t.test('a device without the flag, and one of memory, is DEAD', async (t) => {
   const memory = { kind: 'memory', sizeBytes: 1n << 20n, text: 'memory:1M' } as const;
   for (const options of [{ onCrash: 'fail' }, { target: memory }] as const) {
