@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -85,6 +86,8 @@ void stop_unused(Control& control, const DisconnectRequest& request, uint64_t fl
 }  // namespace
 
 void disconnect(Control& control, const DisconnectRequest& request, Answer* answer) {
+  // A flush may last long, and a device whose disconnect nobody waits for any more goes on.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   uapi::CtrlDevInfo info;
   uapi::Params params;
   if (!answer->check(control.get_dev_info(request.dev_id, &info), "GET_DEV_INFO")) return;

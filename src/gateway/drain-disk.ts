@@ -171,6 +171,8 @@ function isAway({ backendState }: Device): boolean {
 /** "Fail all now", and whoever waits is let go. There is no way back from here. */
 export async function failAndStop(host: Host, device: Device): Promise<void> {
   device.giveUp();
+  // Another controller is not to take this for a device that goes on.
+  device.update({ phase: 'adding' });
   const hurry = new Hurry(device, 0);
   try {
     await host.control.stop(device.id);
