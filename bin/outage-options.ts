@@ -19,6 +19,11 @@ export const outageOptions = {
     requiresArg: true,
     describe: 'Seconds after which an unanswered request loses the connection [none]',
   },
+  'open-timeout': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Seconds that a backend which cannot be reached yet is tried again [0]',
+  },
   'handshake-timeout': {
     type: 'string',
     requiresArg: true,
@@ -65,6 +70,7 @@ export function drainTimeoutMs(args: {
 export interface OutageArguments {
   readonly 'reconnect-delay': string | undefined;
   readonly 'request-timeout': string | undefined;
+  readonly 'open-timeout': string | undefined;
   readonly 'handshake-timeout': string | undefined;
   readonly unflushed: 'replay' | 'fail-flush' | 'trust' | undefined;
   readonly durability: 'flush' | 'fua' | undefined;
@@ -74,7 +80,13 @@ export interface OutageArguments {
 
 type OutageConnectOptions = Pick<
   ConnectOptions,
-  'reconnectDelayMs' | 'requestTimeoutMs' | 'unflushed' | 'durability' | 'resendWrites' | 'onCrash'
+  | 'openTimeoutMs'
+  | 'reconnectDelayMs'
+  | 'requestTimeoutMs'
+  | 'unflushed'
+  | 'durability'
+  | 'resendWrites'
+  | 'onCrash'
 >;
 
 /** What was asked for; throws UNBD_USAGE. */
@@ -83,7 +95,9 @@ export function outageConnectOptions(args: OutageArguments): OutageConnectOption
   const delayMs = delay === 'inf' ? -1 : milliseconds('reconnect-delay', delay, 0);
   const requestMs = milliseconds('request-timeout', args['request-timeout'], 0.1);
   const onCrash = args['on-crash'];
+  const openMs = milliseconds('open-timeout', args['open-timeout'], 0);
   return {
+    ...(openMs === undefined ? {} : { openTimeoutMs: openMs }),
     ...(delayMs === undefined ? {} : { reconnectDelayMs: delayMs }),
     ...(requestMs === undefined ? {} : { requestTimeoutMs: requestMs }),
     ...(args.unflushed === undefined ? {} : { unflushed: args.unflushed }),

@@ -11,9 +11,11 @@ import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
 import { dial, type TransportStream } from './dial.ts';
+import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { AdapterSpec, Addon, Queues, QueuesEvent } from './native.ts';
 import { NbdLife } from './nbd-life.ts';
+import { openInTime } from './open-in-time.ts';
 import { wantedQueues } from './params.ts';
 import type { Connection } from './reconnect.ts';
 import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
@@ -89,7 +91,11 @@ async function openNbd(
   processors: number,
 ): Promise<OpenBackend> {
   const timeoutMs = options.handshakeTimeoutMs;
-  const first = await openConnection(addon, target, timeoutMs);
+  const first = await openInTime(
+    () => openConnection(addon, target, timeoutMs),
+    options.openTimeoutMs ?? 0,
+    (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
+  );
   const streams = [first.stream];
   try {
     const shortfall = await openFurther(addon, target, options, processors, first, streams);

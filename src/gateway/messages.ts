@@ -30,6 +30,8 @@ export interface ConnectOptions {
   readonly dataPath: DataPath;
   /** Limit of each dial and handshake, ms. */
   readonly handshakeTimeoutMs: number;
+  /** How long a backend that cannot be reached is tried again at connect, ms; default 0. */
+  readonly openTimeoutMs?: number;
   /** How long requests wait for a lost backend, ms; -1: for ever; 0: not at all; default 30 s. */
   readonly reconnectDelayMs?: number;
   /** A request that is older loses the connection, ms; undefined: none does. */

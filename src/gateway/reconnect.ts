@@ -5,17 +5,13 @@
  * Must not: let a queue send before the gate is passed and the log is replayed, or decide how long
  * requests wait: the queues' own timers do.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { BackendInfo } from '../protocols/adapter.ts';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { NbdExport } from '../protocols/nbd/handshake.ts';
 import { type DeviceNeeds, judgeIdentity } from '../protocols/nbd/identity.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
+import { BackOff } from './back-off.ts';
 
-const FIRST_WAIT_MS = 100;
-const LAST_WAIT_MS = 5_000;
-/** Each wait is shortened by up to this part of it, so that many clients do not come at once. */
-const JITTER = 0.3;
 /** A backend that breaks the protocol so often will go on to. */
 const MAXIMUM_VIOLATIONS = 3;
 const VIOLATION_WINDOW_MS = 60_000;
@@ -100,7 +96,8 @@ export class Reconnect<Stream extends { close(): void }> {
 
   async #run(lostAtMs: number): Promise<void> {
     await this.#links.hold();
-    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
+    const backOff = new BackOff();
+    for (;;) {
       if (this.#ended.signal.aborted) return;
       try {
         const replayed = await this.#attempt();
@@ -111,8 +108,7 @@ export class Reconnect<Stream extends { close(): void }> {
       } catch (error) {
         this.#links.told({ kind: 'attempt-failed', reason: asGatewayError(error).message });
       }
-      const jitter = 1 - JITTER * Math.random();
-      await delay(waitMs * jitter, undefined, { signal: this.#ended.signal }).catch(() => {});
+      await backOff.wait({ signal: this.#ended.signal });
     }
   }
 
