@@ -45,6 +45,10 @@ export const outageOptions = {
     requiresArg: true,
     describe: 'Send writes again whose fate is unknown; no: they end with an error [yes]',
   },
+  resize: {
+    type: 'boolean',
+    describe: 'Grow the device when its export has grown by the time of a reconnect',
+  },
   'on-crash': {
     choices: ['recover', 'fail'],
     requiresArg: true,
@@ -75,6 +79,7 @@ export interface OutageArguments {
   readonly unflushed: 'replay' | 'fail-flush' | 'trust' | undefined;
   readonly durability: 'flush' | 'fua' | undefined;
   readonly 'resend-writes': 'yes' | 'no' | undefined;
+  readonly resize: boolean | undefined;
   readonly 'on-crash': 'recover' | 'fail' | undefined;
 }
 
@@ -87,6 +92,7 @@ type OutageConnectOptions = Pick<
   | 'durability'
   | 'resendWrites'
   | 'onCrash'
+  | 'resize'
 >;
 
 /** What was asked for; throws UNBD_USAGE. */
@@ -104,6 +110,7 @@ export function outageConnectOptions(args: OutageArguments): OutageConnectOption
     ...(args.durability === undefined ? {} : { durability: args.durability }),
     ...(args['resend-writes'] === 'no' ? { resendWrites: false } : {}),
     ...(onCrash === undefined ? {} : { onCrash }),
+    ...(args.resize === true ? { resize: true } : {}),
   };
 }
 

@@ -50,6 +50,8 @@ export interface Control {
   recoverEnd(id: number, serverPid: number, signal: AbortSignal): Promise<void>;
   /** Makes requests of a started device time out soon; see DevicePlan.needsShortTimeout. */
   shortenTimeout(id: number): Promise<void>;
+  /** UPDATE_SIZE, for a device that has that flag. */
+  updateSize(id: number, sizeBytes: bigint): Promise<void>;
   stop(id: number): Promise<void>;
   /**
    * Writes back, flushes, and stops if that succeeded. UNBD_DEVICE_BUSY while the disk is in use.
@@ -66,6 +68,7 @@ export interface Control {
   info(id: number): Promise<DriverInfo | undefined>;
 }
 
+const SECTOR_BYTES = 512n;
 const QUICK_TIMEOUT_MS = 5_000;
 /** Some kernels fail to complete ADD_DEV at all (ublk_init_queues in 6.17). */
 const ADD_TIMEOUT_MS = 30_000;
@@ -110,6 +113,10 @@ export const driverControl: Control = {
     // The driver starts a timer that runs out anew while the server process lives. Where /sys is
     // read-only a recovery takes the kernel's half minute.
     await writeFile(`/sys/block/ublkb${id}/queue/io_timeout`, IO_TIMEOUT_MS).catch(() => undefined);
+  },
+  async updateSize(id, sizeBytes) {
+    const values = { id, dev_sectors: String(sizeBytes / SECTOR_BYTES) };
+    await command('update_size', values, QUICK_TIMEOUT_MS);
   },
   async stop(id) {
     await commandOnPresent('stop', { id }, STOP_TIMEOUT_MS);

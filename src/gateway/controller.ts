@@ -14,6 +14,7 @@ import type { Host } from './host.ts';
 import { type ControllerApi, DEVICE_EVENT, type DeviceEvent } from './messages.ts';
 import type { QueuesEvent } from './native.ts';
 import type { Operations } from './operations.ts';
+import { followGrowth } from './resize.ts';
 import { Peer, type RequestContext } from './rpc.ts';
 import {
   BACKEND_EVENT,
@@ -136,7 +137,11 @@ export class Controller {
     if (from.remote.role !== 'server-process') return;
     const device = [...this.#host.devices.values()].find((one) => one.peer === from);
     if (name === QUEUES_EVENT) device?.queuesTold(argument as QueuesEvent);
-    else if (name === BACKEND_EVENT) device?.backendTold(argument as BackendEvent);
+    else if (name === BACKEND_EVENT && device !== undefined) {
+      const event = argument as BackendEvent;
+      device.backendTold(event);
+      if (event.grown !== undefined) void followGrowth(this.#host, device, event.grown);
+    }
   }
 
   async #request(name: string, argument: unknown, context: RequestContext): Promise<unknown> {

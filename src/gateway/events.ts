@@ -15,6 +15,8 @@ const LEVELS = {
   lost: 'warning',
   holding: 'warning',
   replayed: 'info',
+  grown: 'warning',
+  resized: 'info',
   failing: 'error',
   recovering: 'warning',
   reissued: 'info',

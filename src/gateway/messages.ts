@@ -42,6 +42,8 @@ export interface ConnectOptions {
   readonly durability?: 'flush' | 'fua';
   /** When the server process dies; undefined = recover, wherever its content outlives it. */
   readonly onCrash?: 'recover' | 'fail';
+  /** The device follows an export that has grown by the time of a reconnect. */
+  readonly resize?: boolean;
   /** False: a write that may have been executed is never sent again; it fails instead. */
   readonly resendWrites?: boolean;
 }
@@ -88,6 +90,8 @@ export type DeviceEventKind =
   | 'lost'
   | 'holding'
   | 'replayed'
+  | 'grown'
+  | 'resized'
   | 'failing'
   | 'recovering'
   | 'reissued'

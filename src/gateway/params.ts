@@ -8,7 +8,7 @@ import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
 import { checkGeometry } from '../protocols/geometry.ts';
 import type { ConnectOptions } from './messages.ts';
-import { hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
+import { FEATURE_UPDATE_SIZE, hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 
 /** Flags of ADD_DEV, by bit (linux/ublk_cmd.h). */
@@ -135,6 +135,11 @@ export function planDevice(request: PlanRequest): DevicePlan {
   if (wantsUserCopy && (features & FEATURE_USER_COPY) === 0n) {
     throw new GatewayError('UNBD_USAGE', 'this kernel does not offer --data-path user-copy', {
       hint: 'use --data-path copy',
+    });
+  }
+  if (options.resize === true && (features & FEATURE_UPDATE_SIZE) === 0n) {
+    throw new GatewayError('UNBD_USAGE', 'this kernel cannot resize a device: no UPDATE_SIZE', {
+      hint: 'boot Linux 6.16 or newer, or leave out --resize',
     });
   }
   return {

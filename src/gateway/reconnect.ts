@@ -51,8 +51,12 @@ export type ReconnectNews =
       readonly replayed: Replayed;
       /** From the loss to the hand-over of the new connections, ms. */
       readonly tookMs: number;
+      /** Of an export that is larger than the device. */
+      readonly grownTo: bigint | undefined;
     }
   | { readonly kind: 'fatal'; readonly reason: string };
+
+export type ConnectedNews = Extract<ReconnectNews, { kind: 'connected' }>;
 
 export interface Original {
   readonly needs: DeviceNeeds;
@@ -63,7 +67,7 @@ export interface Original {
 
 export class Reconnect<Stream extends { close(): void }> {
   readonly #links: ReconnectLinks<Stream>;
-  readonly #original: Original;
+  #original: Original;
   readonly #ended = new AbortController();
   #violations: number[] = [];
   #running = false;
@@ -94,16 +98,22 @@ export class Reconnect<Stream extends { close(): void }> {
     this.#ended.abort();
   }
 
+  /** The device has followed its export, and needs so much of it from here on. */
+  grew(sizeBytes: bigint): void {
+    const { needs } = this.#original;
+    this.#original = { ...this.#original, needs: { ...needs, sizeBytes } };
+  }
+
   async #run(lostAtMs: number): Promise<void> {
     await this.#links.hold();
     const backOff = new BackOff();
     for (;;) {
       if (this.#ended.signal.aborted) return;
       try {
-        const replayed = await this.#attempt();
-        if (replayed === undefined) return;
+        const done = await this.#attempt();
+        if (done === undefined) return;
         const tookMs = Math.round(performance.now() - lostAtMs);
-        this.#links.told({ kind: 'connected', replayed, tookMs });
+        this.#links.told({ kind: 'connected', ...done, tookMs });
         return;
       } catch (error) {
         this.#links.told({ kind: 'attempt-failed', reason: asGatewayError(error).message });
@@ -113,7 +123,7 @@ export class Reconnect<Stream extends { close(): void }> {
   }
 
   /** Undefined: the device has ended, or is FATAL. Rejects when another attempt may help. */
-  async #attempt(): Promise<Replayed | undefined> {
+  async #attempt(): Promise<Pick<ConnectedNews, 'replayed' | 'grownTo'> | undefined> {
     const connections: Connection<Stream>[] = [];
     try {
       const first = await this.#open(connections);
@@ -122,7 +132,9 @@ export class Reconnect<Stream extends { close(): void }> {
       if (this.#ended.signal.aborted) return undefined;
       const streams = connections.splice(0).map(({ stream }) => stream);
       this.#links.resume(streams, first.found);
-      return replayed;
+      const { sizeBytes } = first.found.info;
+      const isGrown = sizeBytes > this.#original.needs.sizeBytes;
+      return { replayed, grownTo: isGrown ? sizeBytes : undefined };
     } finally {
       for (const { stream } of connections) stream.close();
     }

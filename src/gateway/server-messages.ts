@@ -82,6 +82,8 @@ export const BACKEND_EVENT = 'backend';
 
 export interface BackendEvent {
   readonly state: 'CONNECTED' | 'HOLDING' | 'FAILING' | 'FATAL';
+  /** Its export is larger than the device; `follow`: which is to become as large. */
+  readonly grown?: { readonly sizeBytes: bigint; readonly follow: boolean } | undefined;
   /** The state began with the loss of the connection, while so many requests were in flight. */
   readonly lost?: { readonly requests: number } | undefined;
   /** The cause, or of CONNECTED what was replayed; one line for people. */

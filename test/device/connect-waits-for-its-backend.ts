@@ -1,6 +1,6 @@
 /**
- * Claim: with --open-timeout a connect waits for a backend that is not there yet, for so long and no
- * longer; what the backend refuses is told at once, and Ctrl-C leaves nothing.
+ * Claim: with --open-timeout a connect waits for a backend that is not there yet, for so long and
+ * no longer; what the backend refuses is told at once, and Ctrl-C leaves nothing.
  */
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -130,6 +130,7 @@ function fakeControl(call: Call, driver: Set<number>, faults: Faults): Control {
     recoverStart: (id) => call(`recover_start ${id}`, undefined),
     recoverEnd: (id) => call(`recover_end ${id}`, undefined),
     shortenTimeout: (id) => call(`timeout ${id}`, undefined),
+    updateSize: (id, sizeBytes) => call(`resize ${id} ${sizeBytes}`, undefined),
     stop: (id) => call(`stop ${id}`, undefined),
     disconnect: (id) => call(`disconnect ${id}`, 'stopped' as const),
     forceDisconnect: (id) => call(`disconnect ${id} force`, undefined),

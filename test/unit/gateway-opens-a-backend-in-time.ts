@@ -1,6 +1,6 @@
 /**
- * Claim: a backend that cannot be reached yet is tried again for as long as the user wants, and what
- * another attempt does not mend is told at once.
+ * Claim: a backend that cannot be reached yet is tried again for as long as the user wants, and
+ * what another attempt does not mend is told at once.
  */
 import t from 'tap';
 import { openInTime } from '../../src/gateway/open-in-time.ts';
