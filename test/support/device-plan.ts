@@ -49,6 +49,7 @@ const LONG_FILES: Readonly<Record<string, number>> = {
   'disconnect-never-hangs': 100,
   'filesystem-keeps-its-bytes': 90,
   'hostile-backends-harm-nothing': 110,
+  'nobody-waits-for-ever': 60,
   'server-process-can-die': 150,
   'sigterm-ends-what-it-should': 70,
 };
