@@ -1,6 +1,6 @@
 /**
- * Claim: whatever dies, nobody is left waiting in the kernel (state D) once the device is recovered,
- * its wait is over, or it is disconnected.
+ * Claim: whatever dies, nobody is left waiting in the kernel (state D) once the device is
+ * recovered, its wait is over, or it is disconnected.
  * Method: dd waits in a read and in a write of a backend that is slow or gone; then each kind of
  * kill; then the states of all processes.
  */
