@@ -6,6 +6,7 @@
  */
 import type { DaemonOptions } from '../src/gateway/daemon.ts';
 import type { Check } from '../src/gateway/doctor.ts';
+import type { DisconnectHow } from '../src/gateway/drain.ts';
 import type { TargetInfo } from '../src/gateway/info.ts';
 import type { ConnectOptions, DeviceEvent, DeviceView } from '../src/gateway/messages.ts';
 import type { MountRequest } from '../src/gateway/mount.ts';
@@ -20,8 +21,10 @@ export interface Gateway {
     options: ConnectOptions,
     signal: AbortSignal,
     onReady: (device: DeviceView) => void,
+    drainTimeoutMs: number | undefined,
   ): Promise<void>;
-  disconnect(device: string, force: boolean): Promise<void>;
+  /** Aborted, the device is taken back. */
+  disconnect(device: string, how: DisconnectHow): Promise<void>;
   /** Returns when the device is served again. */
   recover(device: string): Promise<void>;
   /** Replaces the controller, and gives the way to upgrade devices. */
@@ -33,7 +36,7 @@ export interface Gateway {
   listRunning(): Promise<readonly DeviceView[]>;
   info(target: Target, signal: AbortSignal): Promise<TargetInfo>;
   mount(request: MountRequest, signal: AbortSignal): Promise<DeviceView>;
-  umount(directory: string): Promise<void>;
+  umount(directory: string, drainTimeoutMs: number | undefined, signal: AbortSignal): Promise<void>;
   doctor(): Promise<readonly Check[]>;
   daemon(options: DaemonOptions, signal: AbortSignal): Promise<void>;
   logs(device: string | undefined): AsyncIterable<string>;
@@ -49,12 +52,14 @@ export const gateway: Gateway = {
   async connect(options, signal) {
     return (await client()).callController('connect', options, { signal });
   },
-  async connectForeground(options, signal, onReady) {
+  async connectForeground(options, signal, onReady, drainTimeoutMs) {
     const { runForeground } = await import('../src/gateway/foreground.ts');
-    await runForeground(options, signal, onReady);
+    await runForeground(options, signal, onReady, drainTimeoutMs);
   },
-  async disconnect(device, force) {
-    await (await client()).callController('disconnect', { device, force });
+  async disconnect(device, { force, drainTimeoutMs, signal }) {
+    const options = signal === undefined ? {} : { signal };
+    const argument = { device, force, drainTimeoutMs };
+    await (await client()).callController('disconnect', argument, options);
   },
   async recover(device) {
     await (await client()).callController('recover', { device });
@@ -89,9 +94,9 @@ export const gateway: Gateway = {
     const { mountTarget } = await import('../src/gateway/mount.ts');
     return mountTarget(request, signal);
   },
-  async umount(directory) {
+  async umount(directory, drainTimeoutMs, signal) {
     const { umountDirectory } = await import('../src/gateway/mount.ts');
-    await umountDirectory(directory);
+    await umountDirectory(directory, drainTimeoutMs, signal);
   },
   async doctor() {
     const { runDoctor } = await import('../src/gateway/doctor.ts');

@@ -19,6 +19,11 @@ export const outageOptions = {
     requiresArg: true,
     describe: 'Seconds after which an unanswered request loses the connection [none]',
   },
+  'open-timeout': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Seconds that a backend which cannot be reached yet is tried again [0]',
+  },
   'handshake-timeout': {
     type: 'string',
     requiresArg: true,
@@ -40,6 +45,10 @@ export const outageOptions = {
     requiresArg: true,
     describe: 'Send writes again whose fate is unknown; no: they end with an error [yes]',
   },
+  resize: {
+    type: 'boolean',
+    describe: 'Grow the device when its export has grown by the time of a reconnect',
+  },
   'on-crash': {
     choices: ['recover', 'fail'],
     requiresArg: true,
@@ -47,19 +56,43 @@ export const outageOptions = {
   },
 } as const;
 
+export const drainOption = {
+  'drain-timeout': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Seconds that a disconnect waits for a backend that takes nothing [30]',
+  },
+} as const;
+
+/** Undefined where none was asked for; throws UNBD_USAGE. */
+export function drainTimeoutMs(args: {
+  readonly 'drain-timeout': string | undefined;
+}): number | undefined {
+  return milliseconds('drain-timeout', args['drain-timeout'], 0);
+}
+
 export interface OutageArguments {
   readonly 'reconnect-delay': string | undefined;
   readonly 'request-timeout': string | undefined;
+  readonly 'open-timeout': string | undefined;
   readonly 'handshake-timeout': string | undefined;
   readonly unflushed: 'replay' | 'fail-flush' | 'trust' | undefined;
   readonly durability: 'flush' | 'fua' | undefined;
   readonly 'resend-writes': 'yes' | 'no' | undefined;
+  readonly resize: boolean | undefined;
   readonly 'on-crash': 'recover' | 'fail' | undefined;
 }
 
 type OutageConnectOptions = Pick<
   ConnectOptions,
-  'reconnectDelayMs' | 'requestTimeoutMs' | 'unflushed' | 'durability' | 'resendWrites' | 'onCrash'
+  | 'openTimeoutMs'
+  | 'reconnectDelayMs'
+  | 'requestTimeoutMs'
+  | 'unflushed'
+  | 'durability'
+  | 'resendWrites'
+  | 'onCrash'
+  | 'resize'
 >;
 
 /** What was asked for; throws UNBD_USAGE. */
@@ -68,13 +101,16 @@ export function outageConnectOptions(args: OutageArguments): OutageConnectOption
   const delayMs = delay === 'inf' ? -1 : milliseconds('reconnect-delay', delay, 0);
   const requestMs = milliseconds('request-timeout', args['request-timeout'], 0.1);
   const onCrash = args['on-crash'];
+  const openMs = milliseconds('open-timeout', args['open-timeout'], 0);
   return {
+    ...(openMs === undefined ? {} : { openTimeoutMs: openMs }),
     ...(delayMs === undefined ? {} : { reconnectDelayMs: delayMs }),
     ...(requestMs === undefined ? {} : { requestTimeoutMs: requestMs }),
     ...(args.unflushed === undefined ? {} : { unflushed: args.unflushed }),
     ...(args.durability === undefined ? {} : { durability: args.durability }),
     ...(args['resend-writes'] === 'no' ? { resendWrites: false } : {}),
     ...(onCrash === undefined ? {} : { onCrash }),
+    ...(args.resize === true ? { resize: true } : {}),
   };
 }
 

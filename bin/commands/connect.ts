@@ -7,6 +7,7 @@ import type { DeviceView } from '../../src/gateway/messages.ts';
 import { type Context, defineCommand, jsonOption } from '../command.ts';
 import { basicOptions, connectOptions } from '../connect-options.ts';
 import { deviceJson } from '../device-json.ts';
+import { drainOption, drainTimeoutMs } from '../outage-options.ts';
 import { json } from '../output.ts';
 
 export const command = defineCommand({
@@ -27,12 +28,14 @@ export const command = defineCommand({
         type: 'boolean',
         describe: 'Stay until SIGTERM or Ctrl-C, then disconnect',
       })
+      .options(drainOption)
       .options(jsonOption),
   run: async (args, context) => {
     const options = await connectOptions(args, context);
     const show = (device: DeviceView) => printDevice(device, args.json === true, context);
     if (args.foreground === true) {
-      await context.gateway.connectForeground(options, context.signal(), show);
+      const drainMs = drainTimeoutMs(args);
+      await context.gateway.connectForeground(options, context.signal(), show, drainMs);
     } else {
       show(await context.gateway.connect(options, context.signal()));
     }

@@ -5,6 +5,7 @@
  */
 import { defineCommand, usageError } from '../command.ts';
 import { forEachDevice } from '../each-device.ts';
+import { drainOption, drainTimeoutMs } from '../outage-options.ts';
 
 export const command = defineCommand({
   examples: [
@@ -23,14 +24,16 @@ export const command = defineCommand({
           type: 'boolean',
           describe: 'Also when it is mounted or open; what was not written is lost',
         },
+        ...drainOption,
       }),
   run: async (args, context) => {
     const { gateway } = context;
-    const force = args.force === true;
+    const drainMs = drainTimeoutMs(args);
+    const how = { force: args.force === true, drainTimeoutMs: drainMs, signal: context.signal() };
     if ((args.all === true) === (args.device !== undefined)) {
       throw usageError('disconnect needs either a device or --all', 'see: ublk-nbd list');
     }
-    if (args.device !== undefined) return await gateway.disconnect(args.device, force);
-    await forEachDevice(context, (path) => gateway.disconnect(path, force));
+    if (args.device !== undefined) return await gateway.disconnect(args.device, how);
+    await forEachDevice(context, (path) => gateway.disconnect(path, how));
   },
 });

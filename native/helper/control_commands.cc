@@ -26,7 +26,7 @@ namespace {
 constexpr uint64_t kMaxDevId = (1 << 20) - 1;
 constexpr uint64_t kMaxPid = INT32_MAX;
 constexpr uint64_t kDefaultFlushTimeoutMs = 5000;
-constexpr uint64_t kMaxFlushTimeoutMs = 600'000;
+constexpr uint64_t kMaxFlushTimeoutMs = 86'400'000;
 constexpr uint64_t kMaxReleasePatienceMs = 600'000;
 constexpr long kBusyPauseNs = 10'000'000;
 

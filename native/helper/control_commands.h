@@ -3,7 +3,7 @@
 // It prints one line of JSON: {"ok":true, ...} and exits with 0, or
 // {"ok":false,"errno":"EBUSY","step":"ADD_DEV","text":"..."} and exits with 1. step is the driver's
 // command, or one of: arguments, open (of the control device: ENOENT, EACCES, EPERM), ring
-// (io_uring is not available), features, open_disk, fsync.
+// (io_uring is not available), features, open_disk, write_back, fsync.
 //
 //   COMMAND       arguments (? optional)              answers, or what it waits for
 //   features                                          features, names

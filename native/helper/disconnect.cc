@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -67,6 +68,12 @@ void stop_unused(Control& control, const DisconnectRequest& request, uint64_t fl
   Fd disk;
   if (!answer->check(open_disk(request.path, expected, O_EXCL, &disk), "open_disk", request.path))
     return;
+  // Apart from the FLUSH that fsync ends with: what cannot be written is lost, what was written and
+  // cannot be flushed need not be.
+  constexpr unsigned kAll =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  int written = ::sync_file_range(disk.get(), 0, 0, kAll) == 0 ? 0 : -errno;
+  if (!answer->check(written, "write_back", request.path)) return;
   if (!answer->check(::fsync(disk.get()) == 0 ? 0 : -errno, "fsync", request.path)) return;
   if ((flags & uapi::kFeatureSafeStopDev) == 0) {
     answer->check(control.stop_dev(request.dev_id), "STOP_DEV");
@@ -79,6 +86,8 @@ void stop_unused(Control& control, const DisconnectRequest& request, uint64_t fl
 }  // namespace
 
 void disconnect(Control& control, const DisconnectRequest& request, Answer* answer) {
+  // A flush may last long, and a device whose disconnect nobody waits for any more goes on.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   uapi::CtrlDevInfo info;
   uapi::Params params;
   if (!answer->check(control.get_dev_info(request.dev_id, &info), "GET_DEV_INFO")) return;

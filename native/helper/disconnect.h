@@ -1,8 +1,9 @@
 // Owns: the way of a disk to its end: nobody uses it, everything is written, then STOP. Without
 // force the disk is opened exclusively (EBUSY: it is mounted, or a holder such as LVM has it),
-// synced, and stopped by TRY_STOP_DEV where the driver has that (EBUSY: it is open), else by
-// STOP_DEV while we hold it. With force it is synced for flush_timeout_ms at most, by a child that
-// may be left behind, then stopped whoever uses it.
+// written back (step write_back), flushed (step fsync), and stopped by TRY_STOP_DEV where the
+// driver has that (EBUSY: it is open), else by STOP_DEV while we hold it. With force it is synced
+// for flush_timeout_ms at most, by a child that may be left behind, then stopped whoever uses it.
+// It ends with the process that asked for it.
 // Must not: stop a disk whose number is not the one that the driver gives for this device.
 #pragma once
 

@@ -64,13 +64,19 @@ async function settle(host: Host, device: Device): Promise<void> {
   const { owner } = record;
   device.update({ owner: host.owner });
   if (device.state === 'DEAD') return;
-  if (device.state === 'STOPPING') {
+  const info = await host.control.info(id);
+  const isStopped = info === undefined || info.state === 'DEAD';
+  if (device.state === 'STOPPING' && (isStopped || record.phase === 'adding')) {
     host.log('info', id, `cleaned away: its owner ended in phase ${record.phase}`);
     await cleanUpIfOurs(host, device);
     return;
   }
-  const info = await host.control.info(id);
-  if (info === undefined || info.state === 'DEAD') {
+  // Its owner ended while it was drained: nothing of it was failed yet.
+  if (device.state === 'STOPPING') {
+    device.setState('CONNECTED');
+    device.update({ phase: 'live' });
+  }
+  if (isStopped) {
     await buryDevice(host, device, 'the device was deleted while no controller was there');
   } else if (await isServed(host, device, info.state)) {
     host.tell('adopted', id, `from process ${owner.pid}`);

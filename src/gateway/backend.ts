@@ -11,12 +11,14 @@ import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
 import { dial, type TransportStream } from './dial.ts';
+import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { AdapterSpec, Addon, Queues, QueuesEvent } from './native.ts';
 import { NbdLife } from './nbd-life.ts';
+import { openInTime } from './open-in-time.ts';
 import { wantedQueues } from './params.ts';
 import type { Connection } from './reconnect.ts';
-import type { BackendEvent, StartArgument } from './server-messages.ts';
+import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 
 /**
  * For a connection that is wanted but not needed: a backend that allows one client leaves it
@@ -42,6 +44,8 @@ export interface Serving {
   readonly adapter: AdapterSpec;
   started(queues: Queues): void;
   queuesTold(event: QueuesEvent): void;
+  /** Null where it is not known. */
+  unflushed(): UnflushedWrites | null;
   /** The device ends: no further attempt to reach the backend. */
   end(): void;
 }
@@ -49,7 +53,7 @@ export interface Serving {
 /** For queues that need nobody. */
 export function alone(adapter: AdapterSpec): Serving {
   const nothing = (): void => undefined;
-  return { adapter, started: nothing, queuesTold: nothing, end: nothing };
+  return { adapter, started: nothing, queuesTold: nothing, unflushed: () => null, end: nothing };
 }
 
 /** Rejects with the reason when the backend cannot be reached or used. */
@@ -87,7 +91,11 @@ async function openNbd(
   processors: number,
 ): Promise<OpenBackend> {
   const timeoutMs = options.handshakeTimeoutMs;
-  const first = await openConnection(addon, target, timeoutMs);
+  const first = await openInTime(
+    () => openConnection(addon, target, timeoutMs),
+    options.openTimeoutMs ?? 0,
+    (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
+  );
   const streams = [first.stream];
   try {
     const shortfall = await openFurther(addon, target, options, processors, first, streams);
@@ -132,6 +140,7 @@ function serving(life: NbdLife, adapter: AdapterSpec): Serving {
     adapter,
     started: (queues) => life.started(queues),
     queuesTold: (event) => life.queuesTold(event),
+    unflushed: () => life.unflushed(),
     end: () => life.end(),
   };
 }

@@ -102,8 +102,9 @@ async function addSteps(
   );
   const { processors } = host;
   const argument: OpenArgument = { options, processors };
+  const timeoutMs = OPEN_TIMEOUT_MS + (options.openTimeoutMs ?? 0);
   const opened = (await steps.runUnlessInterrupted('open the backend', () =>
-    peer.request('open', argument, { timeoutMs: OPEN_TIMEOUT_MS }),
+    peer.request('open', argument, { timeoutMs }),
   )) as OpenAnswer;
   const plan = planDevice({ options, ...opened, features, processors });
   await steps.run(

@@ -44,10 +44,6 @@ function openError(step: string, errno: string, hasDriver: boolean): GatewayErro
 }
 
 function commandError(step: string, errno: string): GatewayError | undefined {
-  if (step === 'fsync') {
-    const text = `what was written could not be flushed to the backend (${errno})`;
-    return refused('UNBD_BACKEND_IO', text, ['to give it up: ublk-nbd disconnect --force']);
-  }
   if (errno === 'EPERM' || errno === 'EACCES') {
     const text = `${step} is not permitted: CAP_SYS_ADMIN is missing`;
     return refused('UNBD_NO_PERMISSION', text, [CONTAINER_FLAGS]);

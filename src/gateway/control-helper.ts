@@ -15,12 +15,12 @@ export type HelperAnswer = Readonly<Record<string, unknown>>;
 
 /**
  * Runs `control COMMAND key=value...`; resolves with what it printed, whatever that says. `signal`
- * kills it.
+ * kills it; without `timeoutMs` that alone bounds it.
  */
 export function runHelper(
   command: string,
   values: Readonly<Record<string, string | number | bigint>>,
-  timeoutMs: number,
+  timeoutMs: number | undefined,
   signal?: AbortSignal,
 ): Promise<HelperAnswer> {
   const argv = Object.entries(values).map(([key, value]) => `${key}=${value}`);
@@ -36,14 +36,15 @@ export function runHelper(
         if (output[stream].length < MAXIMUM_OUTPUT_BYTES) output[stream] += chunk.toString();
       });
     }
-    const timer = setTimeout(() => {
+    const onLate = (limitMs: number): void => {
       // It may be beyond reach in the driver: then it stays behind, and nothing waits for it.
       child.kill('SIGKILL');
       child.unref();
       child.stdout.destroy();
       child.stderr.destroy();
-      reject(tooLate(command, timeoutMs));
-    }, timeoutMs);
+      reject(tooLate(command, limitMs));
+    };
+    const timer = timeoutMs === undefined ? undefined : setTimeout(onLate, timeoutMs, timeoutMs);
     child.once('error', (cause) => {
       clearTimeout(timer);
       reject(
@@ -81,9 +82,5 @@ function noAnswer(command: string, stderr: string, how: string): GatewayError {
 
 function tooLate(command: string, timeoutMs: number): GatewayError {
   const text = `the driver did not finish ${command} in ${timeoutMs / 1000} s`;
-  const hint =
-    command === 'disconnect'
-      ? 'the backend may hang; to give up what is not written: ublk-nbd disconnect --force'
-      : 'look at the kernel log: dmesg';
-  return new GatewayError('UNBD_CONTROL_FAILED', text, { hint });
+  return new GatewayError('UNBD_CONTROL_FAILED', text, { hint: 'look at the kernel log: dmesg' });
 }

@@ -35,6 +35,9 @@ export interface DriverInfo {
   readonly serverPid: number;
 }
 
+/** What became of a disk that was to be stopped; `unflushed`: it was written all the same. */
+export type FlushResult = 'stopped' | 'unwritten' | 'unflushed';
+
 /** Every method rejects with a GatewayError, within its deadline. */
 export interface Control {
   features(): Promise<bigint>;
@@ -47,9 +50,17 @@ export interface Control {
   recoverEnd(id: number, serverPid: number, signal: AbortSignal): Promise<void>;
   /** Makes requests of a started device time out soon; see DevicePlan.needsShortTimeout. */
   shortenTimeout(id: number): Promise<void>;
+  /** UPDATE_SIZE, for a device that has that flag. */
+  updateSize(id: number, sizeBytes: bigint): Promise<void>;
   stop(id: number): Promise<void>;
-  /** Flushes and stops. UNBD_DEVICE_BUSY while the disk is in use, unless `force`. */
-  disconnect(id: number, force: boolean): Promise<void>;
+  /**
+   * Writes back, flushes, and stops if that succeeded. UNBD_DEVICE_BUSY while the disk is in use.
+   * Waits for the backend until `signal`; the helper may then stay behind until the backend, or the
+   * end of its requests, lets it go.
+   */
+  disconnect(id: number, signal: AbortSignal): Promise<FlushResult>;
+  /** Flushes for so long, and stops whoever uses the disk. */
+  forceDisconnect(id: number, flushTimeoutMs: number): Promise<void>;
   /** Waits until nobody holds the device. That there is none is success for both. */
   del(id: number): Promise<void>;
   delAsync(id: number): Promise<void>;
@@ -57,6 +68,7 @@ export interface Control {
   info(id: number): Promise<DriverInfo | undefined>;
 }
 
+const SECTOR_BYTES = 512n;
 const QUICK_TIMEOUT_MS = 5_000;
 /** Some kernels fail to complete ADD_DEV at all (ublk_init_queues in 6.17). */
 const ADD_TIMEOUT_MS = 30_000;
@@ -102,11 +114,23 @@ export const driverControl: Control = {
     // read-only a recovery takes the kernel's half minute.
     await writeFile(`/sys/block/ublkb${id}/queue/io_timeout`, IO_TIMEOUT_MS).catch(() => undefined);
   },
+  async updateSize(id, sizeBytes) {
+    const values = { id, dev_sectors: String(sizeBytes / SECTOR_BYTES) };
+    await command('update_size', values, QUICK_TIMEOUT_MS);
+  },
   async stop(id) {
     await commandOnPresent('stop', { id }, STOP_TIMEOUT_MS);
   },
-  async disconnect(id, force) {
-    await command('disconnect', { id, force: force ? 1 : 0 }, STOP_TIMEOUT_MS);
+  async disconnect(id, signal) {
+    const answer = await runHelper('disconnect', { id }, undefined, signal);
+    if (answer.step === 'write_back') return 'unwritten';
+    if (answer.step === 'fsync') return 'unflushed';
+    checked('disconnect', answer);
+    return 'stopped';
+  },
+  async forceDisconnect(id, flushTimeoutMs) {
+    const values = { id, force: 1, flush_timeout_ms: flushTimeoutMs };
+    await command('disconnect', values, flushTimeoutMs + STOP_TIMEOUT_MS);
   },
   async del(id) {
     await commandOnPresent('del', { id }, DELETE_TIMEOUT_MS);

@@ -9,12 +9,14 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { Arrivals } from './arrivals.ts';
-import { boundedListener } from './events.ts';
+import type { Device } from './device.ts';
+import { followEvents } from './events.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { Host } from './host.ts';
-import { type ControllerApi, DEVICE_EVENT, type DeviceEvent } from './messages.ts';
+import type { ControllerApi } from './messages.ts';
 import type { QueuesEvent } from './native.ts';
 import type { Operations } from './operations.ts';
+import { followGrowth } from './resize.ts';
 import { Peer, type RequestContext } from './rpc.ts';
 import {
   BACKEND_EVENT,
@@ -134,7 +136,7 @@ export class Controller {
     if (device !== undefined) {
       device.attachPeer(peer);
       const told = this.#unheard.get(peer);
-      if (told !== undefined) device.backendTold(told);
+      if (told !== undefined) this.#backendTold(device, told);
       return;
     }
     const { pid } = peer.remote;
@@ -149,7 +151,12 @@ export class Controller {
     if (name === QUEUES_EVENT) device?.queuesTold(argument as QueuesEvent);
     if (name !== BACKEND_EVENT) return;
     if (device === undefined) this.#unheard.set(from, argument as BackendEvent);
-    else device.backendTold(argument as BackendEvent);
+    else this.#backendTold(device, argument as BackendEvent);
+  }
+
+  #backendTold(device: Device, event: BackendEvent): void {
+    device.backendTold(event);
+    if (event.grown !== undefined) void followGrowth(this.#host, device, event.grown);
   }
 
   async #request(name: string, argument: unknown, context: RequestContext): Promise<unknown> {
@@ -160,7 +167,7 @@ export class Controller {
       case 'ping':
         return { ...this.#operations.ping(), isForeground: this.#idleExitMs === undefined };
       case 'events':
-        return this.#follow(context);
+        return followEvents(this.#host.subscribe, context);
       case 'shutdown':
         return this.#shutdown((argument as ControllerApi['shutdown']['argument']).keepDevices);
       default:
@@ -187,7 +194,10 @@ export class Controller {
       case 'connect':
         return this.#operations.connect(argument as ControllerApi['connect']['argument'], context);
       case 'disconnect':
-        return this.#operations.disconnect(argument as ControllerApi['disconnect']['argument']);
+        return this.#operations.disconnect(
+          argument as ControllerApi['disconnect']['argument'],
+          context.signal,
+        );
       case 'recover':
         return this.#operations.recover((argument as ControllerApi['recover']['argument']).device);
       case 'upgrade':
@@ -199,18 +209,6 @@ export class Controller {
           hint: 'the controller is of another version: ublk-nbd daemon --help',
         });
     }
-  }
-
-  /** Ends with the request. */
-  #follow({ peer, signal }: RequestContext): Promise<null> {
-    return new Promise((resolve) => {
-      const send = (event: DeviceEvent): void => peer.event(DEVICE_EVENT, event);
-      const stop = this.#host.subscribe(boundedListener(send, () => peer.unsentBytes));
-      signal.addEventListener('abort', () => {
-        stop();
-        resolve(null);
-      });
-    });
   }
 
   /** What is under way is finished before; a client would else hear of a connection that ended. */

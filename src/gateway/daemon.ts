@@ -10,6 +10,7 @@ import { lock } from './lock.ts';
 import { log } from './log.ts';
 import { assemble } from './make-host.ts';
 import { controllerLock, controllerSocket, prepareRunDir, requireRoot } from './run-dir.ts';
+import { sweepRunDir } from './sweep-run-dir.ts';
 
 export interface DaemonOptions {
   /** Be the controller until `signal`; false = make sure that one runs, and return. */
@@ -48,6 +49,7 @@ async function runController(
   process.umask(0o077);
   prepareRunDir();
   if (lock(controllerLock()) === undefined) return false;
+  sweepRunDir();
   const socketPath = controllerSocket();
   const { controller, operations } = assemble({ foreground: false, socketPath, idleExitMs });
   await controller.listen();
@@ -57,6 +59,7 @@ async function runController(
   if (signal.aborted) onAbort();
   await operations.refresh();
   await controller.ended;
+  sweepRunDir();
   log('info', undefined, `process ${process.pid} ends`);
   return true;
 }

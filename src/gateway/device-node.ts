@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { GatewayError, oneLine } from '../protocols/errors.ts';
 import { CONTAINER_FLAGS } from './control-error.ts';
 import { blockPath, charPath, LINK_FOLDER, linkPath } from './device-name.ts';
-import { describeHolders } from './holders.ts';
+import { describeHolders, isHeldByHelper } from './holders.ts';
 import { readMounts } from './mount-table.ts';
 import { runTool } from './tool.ts';
 
@@ -37,6 +37,8 @@ export interface DeviceNodes {
   removeLink(name: string, id: number): Promise<void>;
   /** Who holds the disk, for a message. */
   describeHolders(id: number): string;
+  /** A helper of an earlier disconnect is not done with it. */
+  isHeldByHelper(id: number): boolean;
 }
 
 export const deviceNodes: DeviceNodes = {
@@ -47,6 +49,7 @@ export const deviceNodes: DeviceNodes = {
   makeLink,
   removeLink,
   describeHolders,
+  isHeldByHelper,
 };
 
 async function ensureChar(id: number): Promise<readonly string[]> {

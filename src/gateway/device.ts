@@ -149,9 +149,23 @@ export class Device {
     if (!isServed(this.#state)) return;
     const before = this.#state;
     this.#followBackend();
+    if (event.lost !== undefined) {
+      this.#host.tell('lost', this.id, `${event.text}; ${event.lost.requests} requests in flight`);
+    }
     if (before === this.#state) return;
     const kind = event.state === 'CONNECTED' ? 'replayed' : EVENT_OF[event.state];
     this.#host.tell(kind, this.id, event.text);
+  }
+
+  /** As far as the server process has said; one that has said nothing is well. */
+  get backendState(): BackendEvent['state'] {
+    return this.#backend?.state ?? 'CONNECTED';
+  }
+
+  /** What was to be its end is taken back; the backend may be another matter by now. */
+  goOn(state: DeviceState, reason: string | undefined): void {
+    this.setState(state, reason);
+    if (isServed(state) && this.#backend !== undefined) this.#followBackend();
   }
 
   /** A successor serves; it may already have said more. */

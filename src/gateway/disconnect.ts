@@ -4,61 +4,97 @@
  * Runs in: the controller and `connect --foreground`.
  * Must not: stop a disk that is in use without force, or wait without a bound.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { rm } from 'node:fs/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { releaseDevice } from './claim.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
+import { type DisconnectHow, Drain } from './drain.ts';
+import { drainDisk, endedByDrain, Hurry, refuseWhileOpen } from './drain-disk.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
 import { recoverOrBury } from './lost.ts';
 import type { DeviceState } from './messages.ts';
-import { recoverDevice } from './recover.ts';
 import { isRecoverable } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
+import { unflushedLogPath } from './run-dir.ts';
+import { unlessAborted } from './undo.ts';
 
-/** udev probes a disk after its last writer has closed it: such an opener is gone in a moment. */
-const OPENER_PATIENCE_MS = 1_500;
-const OPENER_POLL_MS = 50;
-/** Until the driver knows that a process has died; Linux 6.12 takes up to 31 s. */
-const RELEASE_TIMEOUT_MS = 40_000;
-const STOPPED_TIMEOUT_MS = 10_000;
-const FAIL_ALL_TIMEOUT_MS = 2_000;
-/** The helper gives the flush of a forced disconnect 5 s. */
-const FORCED_FLUSH_MS = 7_000;
+/** The server process says goodbye to the backend, and that may take an answer. */
+const GOODBYE_TIMEOUT_MS = 10_000;
 
 /**
- * Flushes, stops and removes. Throws UNBD_DEVICE_BUSY, with who holds it, while the disk is in use.
+ * Flushes, stops and removes. Throws UNBD_DEVICE_BUSY, with who holds it, while the disk is in use;
+ * UNBD_DATA_LOST when the device is gone, and with it what was written.
  */
-export async function disconnectDevice(host: Host, device: Device, force: boolean): Promise<void> {
+export async function endDevice(host: Host, device: Device, how: DisconnectHow): Promise<void> {
+  const drain = new Drain(device, how);
+  try {
+    const recovers = device.state === 'RECOVERING' && device.record.phase !== 'stopping';
+    if (how.force) device.giveUp();
+    else if (recovers) await refuseWhileOpen(host, device.id, drain);
+    const free = unlessAborted(device.exclusive(NOTHING_YET), drain.interrupted);
+    await (recovers ? endedByDrain(device, drain, free) : free);
+    await device.exclusive(async () => {
+      if (host.devices.get(device.id) !== device) return;
+      await disconnectDevice(host, device, drain);
+    });
+  } catch (error) {
+    throw withHolders(host, device, error);
+  } finally {
+    drain.end();
+  }
+}
+
+const NOTHING_YET = async (): Promise<void> => undefined;
+
+/** The caller holds the device's `exclusive`. */
+async function disconnectDevice(host: Host, device: Device, drain: Drain): Promise<void> {
   const { state, record } = device;
+  let loss: GatewayError | undefined;
   if (state !== 'DEAD') {
     device.setState('STOPPING', record.reason);
     device.update({ phase: 'stopping' });
-    const unblock = force ? failAllAfter(device, FORCED_FLUSH_MS) : undefined;
     try {
-      if (!force) await refuseWhileOpen(host, device.id);
-      await flushAndStop(host, device, force);
+      if (drain.force) await stopByForce(host, device, drain);
+      else loss = await drainDisk(host, device, drain);
     } catch (error) {
       const isServed = (await device.serverProcess?.waitForExit(0)) === false;
-      if (isServed || mustBeFlushed(device, force)) {
+      if (isServed || mustBeFlushed(device, drain)) {
         await takeBack(host, device, state, record);
-        throw withHolders(host, device, error);
+        throw error;
       }
-    } finally {
-      clearTimeout(unblock);
     }
-    // Its queues have been told to end; it says goodbye to the backend and ends.
-    await device.serverProcess?.waitForExit(STOPPED_TIMEOUT_MS);
+    await untilGoodbye(device, drain);
   }
-  await cleanUp(host, device, force ? 'leave-to-holders' : 'wait');
+  const isClean = !drain.force && loss === undefined;
+  await cleanUp(host, device, isClean ? 'wait' : 'leave-to-holders');
+  if (loss !== undefined) host.log('error', device.id, loss.line);
   host.tell('disconnected', device.id, record.options.target.text);
   host.spares.balance();
+  if (loss !== undefined) throw loss;
+}
+
+/** STOP waits for what is in flight; where the flush was too long, that ends when we fail it. */
+async function stopByForce(host: Host, device: Device, drain: Drain): Promise<void> {
+  const hurry = new Hurry(device, drain.timeoutMs);
+  try {
+    await host.control.forceDisconnect(device.id, drain.timeoutMs);
+  } finally {
+    hurry.end();
+  }
+}
+
+/** Its queues have been told to end; it says goodbye to the backend and ends. */
+async function untilGoodbye({ serverProcess }: Device, drain: Drain): Promise<void> {
+  const ended = serverProcess?.waitForExit(GOODBYE_TIMEOUT_MS) ?? Promise.resolve(true);
+  await unlessAborted(ended, drain.over).catch(() => undefined);
 }
 
 /** What its disk holds waits for a successor; it is not given up because nobody serves it now. */
-function mustBeFlushed(device: Device, force: boolean): boolean {
-  return !force && device.state !== 'DEAD' && isRecoverable(device.record.shape?.flags);
+function mustBeFlushed(device: Device, drain: Drain): boolean {
+  const isGivenUp = drain.force || drain.over.aborted || device.state === 'DEAD';
+  return !isGivenUp && isRecoverable(device.record.shape?.flags);
 }
 
 /** It could not be stopped, and stays; its server process may have died in between. */
@@ -69,71 +105,11 @@ async function takeBack(
   { phase, reason }: DeviceRecord,
 ): Promise<void> {
   if (device.state !== 'STOPPING') return;
-  device.setState(state, reason);
+  device.goOn(state, reason);
   device.update({ phase });
   if (await device.serverProcess?.waitForExit(0)) {
     await recoverOrBury(host, device, 'the server process ended during a disconnect');
   }
-}
-
-function unflushed({ record }: Device): GatewayError {
-  const text = `what was written could not be flushed: ${record.reason}`;
-  return new GatewayError('UNBD_SERVER_PROCESS', text, {
-    hint: 'to give it up: ublk-nbd disconnect --force',
-  });
-}
-
-/**
- * What is not written yet waits for a server process: when it dies meanwhile, a successor takes
- * over and the flush goes on. By force the STOP that follows fails what waits.
- */
-async function flushAndStop(host: Host, device: Device, force: boolean): Promise<void> {
-  const { id, serverProcess } = device;
-  const stopping = host.control.disconnect(id, force).then(() => 'stopped' as const);
-  const canRecover = !force && isRecoverable(device.record.shape?.flags);
-  if (!canRecover || serverProcess === undefined) return void (await stopping);
-  stopping.catch(() => undefined);
-  const died = serverProcess.ended.then(({ how }) => ({ how }));
-  const first = await Promise.race([stopping, died]);
-  if (first !== 'stopped' && (await waitsForSuccessor(host, id))) {
-    await recoverDevice(host, device, `the server process ${first.how}`);
-    // One that holds goes on when its backend is there again.
-    if (device.state !== 'CONNECTED' && device.state !== 'HOLDING') throw unflushed(device);
-    device.setState('STOPPING');
-    device.update({ phase: 'stopping' });
-  }
-  await stopping;
-}
-
-/** The end of a server process also follows a STOP; then the driver's device is DEAD. */
-async function waitsForSuccessor(host: Host, id: number): Promise<boolean> {
-  for (let waitedMs = 0; waitedMs < RELEASE_TIMEOUT_MS; waitedMs += OPENER_POLL_MS) {
-    const info = await host.control.info(id).catch(() => ({ state: 'LIVE' }));
-    if (info?.state !== 'LIVE') return info?.state === 'QUIESCED';
-    // Linux 6.12 needs a while to notice, and a STOP is a moment between the two.
-    await delay(OPENER_POLL_MS);
-  }
-  return false;
-}
-
-/**
- * Before UBLK_F_SAFE_STOP_DEV the driver refuses nobody, and O_EXCL finds only mounts and the like,
- * so who merely has the disk open is looked for here. Throws UNBD_DEVICE_BUSY.
- */
-async function refuseWhileOpen(host: Host, id: number): Promise<void> {
-  for (let waitedMs = 0; host.nodes.describeHolders(id) !== ''; waitedMs += OPENER_POLL_MS) {
-    if (waitedMs >= OPENER_PATIENCE_MS) throw new GatewayError('UNBD_DEVICE_BUSY', 'in use');
-    await delay(OPENER_POLL_MS);
-  }
-}
-
-/** STOP waits for what is in flight; with a backend that hangs, that ends only when we fail it. */
-function failAllAfter(device: Device, delayMs: number): NodeJS.Timeout {
-  return setTimeout(() => {
-    device.peer
-      ?.request('failAll', null, { timeoutMs: FAIL_ALL_TIMEOUT_MS })
-      .catch(() => undefined);
-  }, delayMs);
 }
 
 /**
@@ -151,6 +127,8 @@ export async function cleanUp(
   else await host.control.delAsync(id);
   if (record.options.name !== undefined) await host.nodes.removeLink(record.options.name, id);
   await host.nodes.remove(record.madeNodes);
+  // Of a server process that was killed.
+  await rm(unflushedLogPath(id), { force: true }).catch(() => undefined);
   releaseDevice(host, device);
 }
 

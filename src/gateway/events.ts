@@ -4,7 +4,8 @@
  * Must not: wait for a subscriber, or keep events without a bound for one that does not read.
  */
 import { type LogLevel, log } from './log.ts';
-import type { DeviceEvent, DeviceEventKind } from './messages.ts';
+import { DEVICE_EVENT, type DeviceEvent, type DeviceEventKind } from './messages.ts';
+import type { RequestContext } from './rpc.ts';
 
 /** Some thousand events; a subscriber that is further behind misses some, and is told. */
 const BACKLOG_BYTES = 256 * 1024;
@@ -15,6 +16,8 @@ const LEVELS = {
   lost: 'warning',
   holding: 'warning',
   replayed: 'info',
+  grown: 'warning',
+  resized: 'info',
   failing: 'error',
   recovering: 'warning',
   reissued: 'info',
@@ -56,4 +59,19 @@ export function boundedListener(
     send(missed === 0 ? event : { ...event, missed });
     missed = 0;
   };
+}
+
+/** Answers an `events` request, which ends when the asker cancels it. */
+export function followEvents(
+  subscribe: (listener: EventListener) => () => void,
+  { peer, signal }: RequestContext,
+): Promise<null> {
+  return new Promise((resolve) => {
+    const send = (event: DeviceEvent): void => peer.event(DEVICE_EVENT, event);
+    const stop = subscribe(boundedListener(send, () => peer.unsentBytes));
+    signal.addEventListener('abort', () => {
+      stop();
+      resolve(null);
+    });
+  });
 }

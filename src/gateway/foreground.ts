@@ -25,6 +25,7 @@ export async function runForeground(
   options: ConnectOptions,
   signal: AbortSignal,
   onReady: (device: DeviceView) => void,
+  drainTimeoutMs?: number,
 ): Promise<void> {
   requireRoot();
   process.umask(0o077);
@@ -44,7 +45,7 @@ export async function runForeground(
     await untilGone(host, view.id, signal);
     if (signal.aborted && host.devices.has(view.id)) {
       notifySystemd('STOPPING=1');
-      await disconnectWhenFree(operations, view.id);
+      await disconnectWhenFree(operations, view.id, drainTimeoutMs);
     }
   } finally {
     controller.close();
@@ -71,11 +72,15 @@ async function untilGone(host: Host, id: number, signal: AbortSignal): Promise<v
 }
 
 /** A service manager may be unmounting at this moment; who must not wait sends a second signal. */
-async function disconnectWhenFree(operations: Operations, id: number): Promise<void> {
+async function disconnectWhenFree(
+  operations: Operations,
+  id: number,
+  drainTimeoutMs: number | undefined,
+): Promise<void> {
   let told = '';
   for (;;) {
     try {
-      await operations.disconnect({ device: String(id), force: false });
+      await operations.disconnect({ device: String(id), force: false, drainTimeoutMs });
       return;
     } catch (thrown) {
       const error = asGatewayError(thrown);

@@ -9,6 +9,8 @@ import { readMounts } from './mount-table.ts';
 
 const MAXIMUM_NAMED = 4;
 const MAXIMUM_PROCESSES = 10_000;
+/** The name of its process, as the kernel cuts it. */
+const HELPER = 'ublk-nbd-helper';
 
 /** `mounted at /mnt, open in mkfs (pid 12)`; empty when nothing is found. */
 export function describeHolders(id: number): string {
@@ -17,6 +19,14 @@ export function describeHolders(id: number): string {
   const more = found.length - MAXIMUM_NAMED;
   const named = found.slice(0, MAXIMUM_NAMED).join(', ');
   return more > 0 ? `${named} and ${more} more` : named;
+}
+
+/**
+ * Whether a helper of ours still has the disk open: one that waits for the backend cannot be ended,
+ * and is no user.
+ */
+export function isHeldByHelper(id: number): boolean {
+  return processesWith(`ublkb${id}`).some(({ name }) => name === HELPER);
 }
 
 /** The disk and its partitions as /sys has them: folder and device number. */
@@ -52,13 +62,19 @@ function stackedOn(disk: string): string[] {
 }
 
 function openIn(disk: string): string[] {
-  const found: string[] = [];
+  return processesWith(disk)
+    .filter(({ name }) => name !== HELPER)
+    .map(({ name, pid }) => `open in ${name} (pid ${pid})`);
+}
+
+function processesWith(disk: string): { readonly name: string; readonly pid: string }[] {
+  const found: { name: string; pid: string }[] = [];
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   for (const pid of pids.slice(0, MAXIMUM_PROCESSES)) {
     try {
       const files = readdirSync(`/proc/${pid}/fd`);
       if (!files.some((fd) => isNodeOf(disk, readlinkSync(`/proc/${pid}/fd/${fd}`)))) continue;
-      found.push(`open in ${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (pid ${pid})`);
+      found.push({ name: readFileSync(`/proc/${pid}/comm`, 'utf8').trim(), pid });
     } catch {
       // The process or the descriptor is gone.
     }

@@ -20,11 +20,14 @@ const TELLING = /cannot|invariant|ERROR:/;
 /** What only a process says that ends itself. */
 const FATAL_WORDS = /invariant|ERROR:/;
 
+/** Signals that nobody sends to himself. */
+const FROM_OUTSIDE: readonly string[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'];
+
 /** How a server process ended. */
 export interface Ending {
   /** As a sentence's end: `exited with status 1`, `was killed by SIGKILL`. */
   readonly how: string;
-  /** By its own fault. SIGKILL comes from outside, and a regular end is none. */
+  /** By its own fault. A signal that ends processes comes from outside; a regular end is none. */
   readonly isCrash: boolean;
 }
 
@@ -76,7 +79,7 @@ export const launchServerProcess: Launch = ({ token, socketPath, isSpare }) => {
       resolve(
         signal === null
           ? { how: `exited with status ${status}`, isCrash: status !== 0 }
-          : { how: `was killed by ${signal}`, isCrash: signal !== 'SIGKILL' },
+          : { how: `was killed by ${signal}`, isCrash: !FROM_OUTSIDE.includes(signal) },
       ),
     );
   });

@@ -31,6 +31,8 @@ export interface ConnectOptions {
   readonly dataPath: DataPath;
   /** Limit of each dial and handshake, ms. */
   readonly handshakeTimeoutMs: number;
+  /** How long a backend that cannot be reached is tried again at connect, ms; default 0. */
+  readonly openTimeoutMs?: number;
   /** How long requests wait for a lost backend, ms; -1: for ever; 0: not at all; default 30 s. */
   readonly reconnectDelayMs?: number;
   /** A request that is older loses the connection, ms; undefined: none does. */
@@ -41,6 +43,8 @@ export interface ConnectOptions {
   readonly durability?: 'flush' | 'fua';
   /** When the server process dies; undefined = recover, wherever its content outlives it. */
   readonly onCrash?: 'recover' | 'fail';
+  /** The device follows an export that has grown by the time of a reconnect. */
+  readonly resize?: boolean;
   /** False: a write that may have been executed is never sent again; it fails instead. */
   readonly resendWrites?: boolean;
 }
@@ -89,6 +93,8 @@ export type DeviceEventKind =
   | 'lost'
   | 'holding'
   | 'replayed'
+  | 'grown'
+  | 'resized'
   | 'failing'
   | 'recovering'
   | 'reissued'
@@ -135,7 +141,10 @@ export interface ControllerApi {
   ping: { argument: null; answer: ControllerView };
   connect: { argument: ConnectOptions; answer: DeviceView };
   /** `device` is N, ublkbN, /dev/ublkbN or a name. */
-  disconnect: { argument: { device: string; force: boolean }; answer: { id: number } };
+  disconnect: {
+    argument: { device: string; force: boolean; drainTimeoutMs?: number | undefined };
+    answer: { id: number };
+  };
   /** Waits for a recovery that goes on, begins one where the device is FATAL. */
   recover: { argument: { device: string }; answer: DeviceView };
   /** Gives the device to a server process of the controller's version. */

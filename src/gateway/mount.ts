@@ -9,9 +9,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError, oneLine } from '../protocols/errors.ts';
 import { callController } from './client.ts';
 import { findPartition } from './device-node.ts';
+import { DEFAULT_DRAIN_TIMEOUT_MS, whenStalled } from './drain.ts';
 import type { ConnectOptions, DeviceView } from './messages.ts';
 import { type Mount, mountsAt } from './mount-table.ts';
-import { runTool } from './tool.ts';
+import { runTool, type ToolResult } from './tool.ts';
+import { unlessAborted } from './undo.ts';
 
 export interface MountRequest {
   readonly options: ConnectOptions;
@@ -26,6 +28,9 @@ export interface MountRequest {
 const PARTITION_TIMEOUT_MS = 5_000;
 const PARTITION_POLL_MS = 20;
 const MOUNT_TIMEOUT_MS = 120_000;
+/** As long as something is written back it may go on. */
+const UNMOUNT_TIMEOUT_MS = 86_400_000;
+const BUSY_POLL_MS = 250;
 const ABORTED_AFTER_MOUNT_MS = 10_000;
 
 /** Connects and mounts; on failure or abort neither the mount nor the device remains. */
@@ -49,8 +54,15 @@ export async function mountTarget(request: MountRequest, signal: AbortSignal): P
   }
 }
 
-/** Unmounts what is mounted at `directory` and disconnects the device behind it. */
-export async function umountDirectory(directory: string): Promise<void> {
+/**
+ * Unmounts what is mounted at `directory` and disconnects the device behind it. A backend that
+ * takes nothing for so long is not waited for: UNBD_DATA_LOST says that both are gone all the same.
+ */
+export async function umountDirectory(
+  directory: string,
+  drainTimeoutMs: number | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const path = mountPoint(directory);
   const source = mountsAt(path).at(-1);
   if (source === undefined) {
@@ -65,14 +77,73 @@ export async function umountDirectory(directory: string): Promise<void> {
     const text = `${path} is not on a device of ublk-nbd`;
     throw new GatewayError('UNBD_MOUNT_FAILED', text, { hint: `use: umount ${path}` });
   }
-  const { status, stderr } = await runTool('umount', [path], { timeoutMs: MOUNT_TIMEOUT_MS });
+  const limitMs = drainTimeoutMs ?? DEFAULT_DRAIN_TIMEOUT_MS;
+  const unmounted = await unmountInTime(path, device.id, limitMs, signal);
+  if (unmounted === 'stalled') throw await giveUp(device, path, limitMs);
+  const { status, stderr } = unmounted;
   if (status !== 0) {
     const text = `umount ${path} failed: ${oneLine(stderr)}`;
     throw new GatewayError('UNBD_MOUNT_FAILED', text, {
       hint: `see who uses it: fuser -vm ${path}`,
     });
   }
-  await callController('disconnect', { device: String(device.id), force: false });
+  await disconnectUnmounted(device, drainTimeoutMs, limitMs, signal);
+}
+
+/**
+ * A server process that starts at this moment has a copy of the mount until its launcher drops it,
+ * and then it is the launcher that unmounts the filesystem. Nobody sees that as a holder.
+ */
+async function disconnectUnmounted(
+  device: DeviceView,
+  drainTimeoutMs: number | undefined,
+  patienceMs: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const argument = { device: device.path, force: false, drainTimeoutMs };
+  for (let waitedMs = 0; ; waitedMs += BUSY_POLL_MS) {
+    try {
+      await callController('disconnect', argument, { signal });
+      return;
+    } catch (thrown) {
+      const { code, message } = asGatewayError(thrown);
+      const isUnseen = code === 'UNBD_DEVICE_BUSY' && message === `${device.path} is in use`;
+      if (!isUnseen || waitedMs >= patienceMs || signal.aborted) throw thrown;
+      await delay(BUSY_POLL_MS);
+    }
+  }
+}
+
+/** umount(8) writes back first, and cannot be ended while it waits for the backend. */
+async function unmountInTime(
+  path: string,
+  id: number,
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<ToolResult | 'stalled'> {
+  let clock: NodeJS.Timeout | undefined;
+  const stalled = new Promise<'stalled'>((resolve) => {
+    clock = whenStalled(id, limitMs, () => resolve('stalled'));
+  });
+  const unmounting = runTool('umount', [path], { timeoutMs: UNMOUNT_TIMEOUT_MS, signal });
+  try {
+    return await unlessAborted(Promise.race([unmounting, stalled]), signal);
+  } finally {
+    clearInterval(clock);
+  }
+}
+
+/** The end of the device's requests is that of umount(8), too. */
+async function giveUp(device: DeviceView, path: string, limitMs: number): Promise<GatewayError> {
+  await callController('disconnect', { device: device.path, force: true, drainTimeoutMs: 0 });
+  const text = `${device.path} was removed from under ${path}: its backend took nothing for `;
+  return new GatewayError(
+    'UNBD_DATA_LOST',
+    `${text}${limitMs / 1000} s, so what was not written is lost`,
+    {
+      hint: 'check the image before it is used again',
+    },
+  );
 }
 
 function mountPoint(directory: string): string {

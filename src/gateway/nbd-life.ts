@@ -5,23 +5,24 @@
  * Must not: touch a request; the queues hold, replay and fail them.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync } from 'node:fs';
-import { dirname } from 'node:path';
 import type { BackendInfo } from '../protocols/adapter.ts';
 import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import type { NbdExport } from '../protocols/nbd/handshake.ts';
-import { errnoName, type TransportStream } from './dial.ts';
+import type { TransportStream } from './dial.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { AdapterSpec, Addon, NbdConnections, Queues, QueuesEvent } from './native.ts';
-import { type Connection, Reconnect, type ReconnectNews, type Replayed } from './reconnect.ts';
-import { unflushedLogPath } from './run-dir.ts';
-import type { BackendEvent, StartArgument } from './server-messages.ts';
+import { openLog, unflushedPolicy } from './open-log.ts';
+import {
+  type ConnectedNews,
+  type Connection,
+  Reconnect,
+  type ReconnectNews,
+  type Replayed,
+} from './reconnect.ts';
+import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 import type { UnflushedLog } from './unflushed-log.ts';
 
-/** Payload of a device's log over all queues: the bound of what a crashed backend can cost. */
-const LOG_BYTES = 64 << 20;
-const LOG_UNIT_BYTES = 64 << 10;
 /** A replay without progress for so long is lost. */
 const REPLAY_TIMEOUT_MS = 10_000;
 const FINGERPRINT_TIMEOUT_MS = 10_000;
@@ -29,7 +30,6 @@ const DEFAULT_RECONNECT_DELAY_MS = 30_000;
 const NOTHING: Replayed = { entries: 0, bytes: 0n };
 
 export class NbdLife {
-  readonly #addon: Addon;
   readonly #device: StartArgument;
   readonly #options: ConnectOptions;
   /** The export as it was when the device was made. */
@@ -37,7 +37,10 @@ export class NbdLife {
   readonly #told: (event: BackendEvent) => void;
   readonly #reconnect: Reconnect<TransportStream>;
   readonly #log: UnflushedLog | undefined;
-  #inDoubt = false;
+  readonly #inDoubt: boolean;
+  /** A successor that begins without one has lost nothing. */
+  #hadBackend: boolean;
+  #sizeBytes: bigint;
   #queues: Queues | undefined;
   #epoch = 0;
   #lastNote = '';
@@ -53,12 +56,15 @@ export class NbdLife {
     const { record, queueCount: queues, sizeBytes, readOnly } = device;
     const { backend, shape, fingerprint } = record;
     assert(backend !== undefined && shape !== undefined, 'the device was added');
-    this.#addon = addon;
     this.#device = device;
     this.#options = record.options;
     this.#info = backend;
+    this.#hadBackend = !device.recovery;
+    this.#sizeBytes = sizeBytes;
     this.#told = told;
-    this.#log = this.#openLog();
+    const { opened, isLost } = openLog(addon, device);
+    this.#log = opened;
+    this.#inDoubt = isLost;
     const needs = { sizeBytes, readOnly, logicalBlockBytes: shape.logicalBlockBytes, queues };
     const links = {
       hold: () => this.#running().hold(),
@@ -123,14 +129,25 @@ export class NbdLife {
     this.#reconnect.end();
   }
 
+  /** Null where it is not known: without a log what was written counts, and a predecessor's too. */
+  unflushed(): UnflushedWrites | null {
+    if (this.#log !== undefined) return { writes: this.#log.entries, bytes: this.#log.bytes };
+    const { writes, discards, writeZeroes } = this.#running().stats();
+    const isClean = !this.#device.recovery && writes + discards + writeZeroes === 0n;
+    return isClean ? { writes: 0, bytes: 0n } : null;
+  }
+
   #news(news: ReconnectNews): void {
     const { devId } = this.#device;
     if (news.kind === 'holding') {
       if (this.#log !== undefined) this.#log.holdDeadlineMs ??= this.#delayMs;
-      this.#told({ state: this.#delayMs === 0 ? 'FAILING' : 'HOLDING', text: news.reason });
+      const state = this.#delayMs === 0 ? 'FAILING' : 'HOLDING';
+      const lost = this.#hadBackend ? { requests: this.#running().stats().inFlight } : undefined;
+      this.#told({ state, text: news.reason, lost });
     } else if (news.kind === 'connected') {
       if (this.#log !== undefined) this.#log.holdDeadlineMs = undefined;
       this.#lastNote = '';
+      this.#hadBackend = true;
       this.#resuming = { left: this.#device.queueCount, requests: 0, news };
     } else if (news.kind === 'fatal') {
       this.#running().failAll();
@@ -150,9 +167,21 @@ export class NbdLife {
     resuming.left -= 1;
     if (resuming.left > 0) return;
     this.#resuming = undefined;
-    const { replayed, tookMs } = resuming.news;
+    const { replayed, tookMs, grownTo } = resuming.news;
     const what = `${resuming.requests} requests and ${replayed.bytes} unflushed bytes`;
-    this.#told({ state: 'CONNECTED', text: `${what} in ${tookMs} ms` });
+    const grown = grownTo === undefined ? undefined : this.#grew(grownTo);
+    this.#told({ state: 'CONNECTED', text: `${what} in ${tookMs} ms`, grown });
+  }
+
+  #grew(sizeBytes: bigint): BackendEvent['grown'] {
+    const blockBytes = BigInt(this.#device.record.shape?.logicalBlockBytes ?? 1);
+    const follow = this.#options.resize === true && sizeBytes % blockBytes === 0n;
+    if (follow) {
+      // Before the driver hears of it: what is written there must be replayed, and not be lost.
+      this.#sizeBytes = sizeBytes;
+      this.#reconnect.grew(sizeBytes);
+    }
+    return { sizeBytes, follow };
   }
 
   #connections(found: NbdExport, streams: readonly TransportStream[]): NbdConnections {
@@ -174,30 +203,8 @@ export class NbdLife {
   async #replay({ stream, found }: Connection<TransportStream>): Promise<Replayed> {
     if (this.#log === undefined || this.#log.entries === 0) return NOTHING;
     const { transports: _, canFlush: _f, canFua: _a, ...config } = this.#connections(found, []);
-    const { sizeBytes } = this.#device;
+    const sizeBytes = this.#sizeBytes;
     return this.#log.replay(stream.transport, { ...config, sizeBytes }, REPLAY_TIMEOUT_MS);
-  }
-
-  /** Of a new device a new log; of a successor that of its predecessor. */
-  #openLog(): UnflushedLog | undefined {
-    const { devId, readOnly, queueCount, maxIoBytes, recovery } = this.#device;
-    const isNeeded = !readOnly && this.#info.canFlush && this.#options.durability !== 'fua';
-    if (unflushedPolicy(this.#options) !== 'replay' || !isNeeded) return undefined;
-    const path = unflushedLogPath(devId);
-    // However many queues there are, each must have room for its largest request.
-    const share = Math.max(LOG_BYTES / queueCount, maxIoBytes + LOG_UNIT_BYTES);
-    const bytesPerQueue = Math.ceil(share / LOG_UNIT_BYTES) * LOG_UNIT_BYTES;
-    try {
-      if (recovery) return this.#addon.UnflushedLog.open(path, queueCount, bytesPerQueue);
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-      rmSync(path, { force: true });
-      return this.#addon.UnflushedLog.create(path, queueCount, bytesPerQueue);
-    } catch (error) {
-      this.#inDoubt = recovery;
-      const what = recovery ? 'is lost' : 'cannot be made';
-      log('error', devId, `the log of unflushed writes ${what}: ${errnoName(error)}`);
-      return undefined;
-    }
   }
 
   /** A successor gets the time that one handshake may take even where requests wait for nobody. */
@@ -216,10 +223,3 @@ export class NbdLife {
     return this.#queues;
   }
 }
-
-/** The log would send acknowledged writes a second time, which was not wanted. */
-function unflushedPolicy({ unflushed, resendWrites }: ConnectOptions) {
-  return unflushed ?? (resendWrites === false ? 'fail-flush' : 'replay');
-}
-
-type ConnectedNews = Extract<ReconnectNews, { kind: 'connected' }>;

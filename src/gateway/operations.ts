@@ -10,7 +10,7 @@ import { callOver, openPeer } from './client.ts';
 import { connectDevice } from './connect.ts';
 import { Device, isServed, viewOf } from './device.ts';
 import { parseDevice } from './device-name.ts';
-import { disconnectDevice } from './disconnect.ts';
+import { endDevice } from './disconnect.ts';
 import type { Host } from './host.ts';
 import { buryDevice } from './lost.ts';
 import type { ConnectOptions, ControllerApi, DeviceUpgrade, DeviceView } from './messages.ts';
@@ -21,8 +21,6 @@ import type { RequestContext } from './rpc.ts';
 import { foregroundSocket } from './run-dir.ts';
 import type { ServerHello } from './server-messages.ts';
 import { upgradeDevice } from './upgrade.ts';
-
-const FORWARD_TIMEOUT_MS = 60_000;
 
 export class Operations {
   readonly #host: Host;
@@ -61,20 +59,21 @@ export class Operations {
     return device.view(false);
   }
 
-  async disconnect(argument: ControllerApi['disconnect']['argument']): Promise<{ id: number }> {
+  /** An abort of `signal` takes the device back, as long as that can be. */
+  async disconnect(
+    argument: ControllerApi['disconnect']['argument'],
+    signal?: AbortSignal,
+  ): Promise<{ id: number }> {
     const device = await this.#find(argument.device);
-    if (!(device instanceof Device)) return this.#forwardDisconnect(device, argument.force);
+    if (!(device instanceof Device)) return this.#forwardDisconnect(device, argument, signal);
     const { id } = device;
     if (device.state === 'CONNECTING') {
       throw new GatewayError('UNBD_DEVICE_BUSY', `ublkb${id} is being connected`, {
         hint: 'interrupt that command',
       });
     }
-    if (argument.force) device.giveUp();
-    await device.exclusive(async () => {
-      if (this.#host.devices.get(id) !== device) return;
-      await disconnectDevice(this.#host, device, argument.force);
-    });
+    const { force, drainTimeoutMs } = argument;
+    await endDevice(this.#host, device, { force, drainTimeoutMs, signal });
     return { id };
   }
 
@@ -156,9 +155,8 @@ export class Operations {
 
   async #ownView(device: Device, verbose: boolean): Promise<DeviceView> {
     try {
-      // A recovery finds out by itself, and may take its time.
-      const isBusy = device.state === 'RECOVERING';
-      if (!isBusy) await device.exclusive(() => this.#checkAgainstDriver(device));
+      // A recovery or a drain finds out by itself, and may take its time.
+      if (isServed(device.state)) await device.exclusive(() => this.#checkAgainstDriver(device));
     } catch (error) {
       const { line } = asGatewayError(error);
       this.#host.log('warning', device.id, `the driver could not be asked: ${line}`);
@@ -189,7 +187,11 @@ export class Operations {
     return viewOf(record, record.phase === 'live' ? 'CONNECTED' : 'CONNECTING', undefined);
   }
 
-  async #forwardDisconnect(record: DeviceRecord, force: boolean): Promise<{ id: number }> {
+  async #forwardDisconnect(
+    record: DeviceRecord,
+    { force, drainTimeoutMs }: ControllerApi['disconnect']['argument'],
+    signal: AbortSignal | undefined,
+  ): Promise<{ id: number }> {
     const { id, owner } = record;
     const peer = await openPeer(foregroundSocket(owner.pid));
     if (peer === undefined || !isAlive(owner)) {
@@ -197,8 +199,8 @@ export class Operations {
       throw ownedBy(record, 'which does not answer');
     }
     try {
-      const argument = { device: String(id), force };
-      await peer.request('disconnect', argument, { timeoutMs: FORWARD_TIMEOUT_MS });
+      // How long it takes the owner knows.
+      await peer.request('disconnect', { device: String(id), force, drainTimeoutMs }, { signal });
       return { id };
     } catch (error) {
       throw asGatewayError(error);

@@ -8,7 +8,8 @@ import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
 import { checkGeometry } from '../protocols/geometry.ts';
 import type { ConnectOptions } from './messages.ts';
-import { hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
+import { FEATURE_UPDATE_SIZE, hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
+import type { DeviceRecord } from './registry.ts';
 
 /** Flags of ADD_DEV, by bit (linux/ublk_cmd.h). */
 export const FEATURE_USER_COPY = 1n << 7n;
@@ -114,6 +115,12 @@ function mayShare(options: ConnectOptions, backend: BackendInfo): boolean {
   return backend.canMultiConn || backend.readOnly || options.readOnly;
 }
 
+/** Whether a write that was acknowledged may need a FLUSH yet. */
+export function hasVolatileWrites({ shape, backend, options }: DeviceRecord): boolean {
+  const isWritten = shape?.readOnly !== true && options.durability !== 'fua';
+  return isWritten && backend?.canFlush !== false;
+}
+
 /** Throws UNBD_EXPORT_UNUSABLE or UNBD_USAGE with the reason when no device can be made of it. */
 export function planDevice(request: PlanRequest): DevicePlan {
   const { options, backend, features, processors } = request;
@@ -128,6 +135,11 @@ export function planDevice(request: PlanRequest): DevicePlan {
   if (wantsUserCopy && (features & FEATURE_USER_COPY) === 0n) {
     throw new GatewayError('UNBD_USAGE', 'this kernel does not offer --data-path user-copy', {
       hint: 'use --data-path copy',
+    });
+  }
+  if (options.resize === true && (features & FEATURE_UPDATE_SIZE) === 0n) {
+    throw new GatewayError('UNBD_USAGE', 'this kernel cannot resize a device: no UPDATE_SIZE', {
+      hint: 'boot Linux 6.16 or newer, or leave out --resize',
     });
   }
   return {

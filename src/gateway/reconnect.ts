@@ -5,17 +5,13 @@
  * Must not: let a queue send before the gate is passed and the log is replayed, or decide how long
  * requests wait: the queues' own timers do.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { BackendInfo } from '../protocols/adapter.ts';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { NbdExport } from '../protocols/nbd/handshake.ts';
 import { type DeviceNeeds, judgeIdentity } from '../protocols/nbd/identity.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
+import { BackOff } from './back-off.ts';
 
-const FIRST_WAIT_MS = 100;
-const LAST_WAIT_MS = 5_000;
-/** Each wait is shortened by up to this part of it, so that many clients do not come at once. */
-const JITTER = 0.3;
 /** A backend that breaks the protocol so often will go on to. */
 const MAXIMUM_VIOLATIONS = 3;
 const VIOLATION_WINDOW_MS = 60_000;
@@ -55,8 +51,12 @@ export type ReconnectNews =
       readonly replayed: Replayed;
       /** From the loss to the hand-over of the new connections, ms. */
       readonly tookMs: number;
+      /** Of an export that is larger than the device. */
+      readonly grownTo: bigint | undefined;
     }
   | { readonly kind: 'fatal'; readonly reason: string };
+
+export type ConnectedNews = Extract<ReconnectNews, { kind: 'connected' }>;
 
 export interface Original {
   readonly needs: DeviceNeeds;
@@ -67,7 +67,7 @@ export interface Original {
 
 export class Reconnect<Stream extends { close(): void }> {
   readonly #links: ReconnectLinks<Stream>;
-  readonly #original: Original;
+  #original: Original;
   readonly #ended = new AbortController();
   #violations: number[] = [];
   #running = false;
@@ -98,26 +98,32 @@ export class Reconnect<Stream extends { close(): void }> {
     this.#ended.abort();
   }
 
+  /** The device has followed its export, and needs so much of it from here on. */
+  grew(sizeBytes: bigint): void {
+    const { needs } = this.#original;
+    this.#original = { ...this.#original, needs: { ...needs, sizeBytes } };
+  }
+
   async #run(lostAtMs: number): Promise<void> {
     await this.#links.hold();
-    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)) {
+    const backOff = new BackOff();
+    for (;;) {
       if (this.#ended.signal.aborted) return;
       try {
-        const replayed = await this.#attempt();
-        if (replayed === undefined) return;
+        const done = await this.#attempt();
+        if (done === undefined) return;
         const tookMs = Math.round(performance.now() - lostAtMs);
-        this.#links.told({ kind: 'connected', replayed, tookMs });
+        this.#links.told({ kind: 'connected', ...done, tookMs });
         return;
       } catch (error) {
         this.#links.told({ kind: 'attempt-failed', reason: asGatewayError(error).message });
       }
-      const jitter = 1 - JITTER * Math.random();
-      await delay(waitMs * jitter, undefined, { signal: this.#ended.signal }).catch(() => {});
+      await backOff.wait({ signal: this.#ended.signal });
     }
   }
 
   /** Undefined: the device has ended, or is FATAL. Rejects when another attempt may help. */
-  async #attempt(): Promise<Replayed | undefined> {
+  async #attempt(): Promise<Pick<ConnectedNews, 'replayed' | 'grownTo'> | undefined> {
     const connections: Connection<Stream>[] = [];
     try {
       const first = await this.#open(connections);
@@ -126,7 +132,9 @@ export class Reconnect<Stream extends { close(): void }> {
       if (this.#ended.signal.aborted) return undefined;
       const streams = connections.splice(0).map(({ stream }) => stream);
       this.#links.resume(streams, first.found);
-      return replayed;
+      const { sizeBytes } = first.found.info;
+      const isGrown = sizeBytes > this.#original.needs.sizeBytes;
+      return { replayed, grownTo: isGrown ? sizeBytes : undefined };
     } finally {
       for (const { stream } of connections) stream.close();
     }

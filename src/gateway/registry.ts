@@ -14,9 +14,10 @@ import type { ProcessIdentity } from './process.ts';
 export const RECORD_VERSION = 1;
 
 /**
- * adding: recorded before ADD_DEV; what is there may be undone. live: connected. stopping:
- * `disconnect` began. fatal: a server process answers every request with an error. dead: the server
- * process ended by itself; kept for `list` until `disconnect`.
+ * adding: recorded before ADD_DEV; what is there may be undone, also of a device that was given up.
+ * live: connected. stopping: `disconnect` began; as long as the driver has the disk it may be taken
+ * back. fatal: a server process answers every request with an error. dead: the server process ended
+ * by itself; kept for `list` until `disconnect`.
  */
 export const PHASES = ['adding', 'live', 'stopping', 'fatal', 'dead'] as const;
 export type Phase = (typeof PHASES)[number];

@@ -72,6 +72,8 @@ export interface ServerApi {
   /** Whether it could serve; to be asked of one that serves nothing. */
   selfTest: { argument: SelfTestArgument; answer: SelfTestAnswer };
   stats: { argument: null; answer: QueuesStats };
+  /** Null where it is not known. */
+  unflushed: { argument: null; answer: UnflushedWrites | null };
   /**
    * Every request in flight and every later one ends with EIO; nothing waits for the backend any
    * more.
@@ -87,12 +89,23 @@ export interface ServerApi {
   shutdown: { argument: null; answer: null };
 }
 
+/** What the backend acknowledged and no FLUSH has covered. */
+export interface UnflushedWrites {
+  readonly writes: number;
+  /** Of payload. */
+  readonly bytes: bigint;
+}
+
 /** Events of a server process: what a queue told, and how it stands with the backend. */
 export const QUEUES_EVENT = 'queues';
 export const BACKEND_EVENT = 'backend';
 
 export interface BackendEvent {
   readonly state: 'CONNECTED' | 'HOLDING' | 'FAILING' | 'FATAL';
+  /** Its export is larger than the device; `follow`: which is to become as large. */
+  readonly grown?: { readonly sizeBytes: bigint; readonly follow: boolean } | undefined;
+  /** The state began with the loss of the connection, while so many requests were in flight. */
+  readonly lost?: { readonly requests: number } | undefined;
   /** The cause, or of CONNECTED what was replayed; one line for people. */
   readonly text: string;
 }

@@ -26,6 +26,9 @@ export interface ServerNews {
   backend(event: BackendEvent): void;
 }
 
+/** Of a device that may grow; what off_t holds, in whole pages. */
+const MAXIMUM_SIZE_BYTES = 2n ** 63n - 4096n;
+
 const LEVELS = {
   'backend-lost': 'warning',
   'protocol-violation': 'error',
@@ -48,6 +51,7 @@ export class Server {
   #record: DeviceRecord | undefined;
   #trouble: BackendEvent | undefined;
   #quiesceTimer: NodeJS.Timeout | undefined;
+  #grown: BackendEvent['grown'];
 
   /** `exit` ends the process after what was answered is sent. */
   constructor(news: ServerNews, exit: () => void) {
@@ -61,9 +65,12 @@ export class Server {
     return this.#record;
   }
 
-  /** How it stands with the backend where that is not well, for a controller that was not there. */
+  /** What is not as it was made with the backend, for a controller that was not there. */
   get trouble(): BackendEvent | undefined {
-    return this.#trouble;
+    const news = this.#trouble ?? { state: 'CONNECTED', text: '' };
+    return this.#trouble === undefined && this.#grown === undefined
+      ? undefined
+      : { ...news, grown: this.#grown };
   }
 
   async handle(name: string, argument: unknown): Promise<unknown> {
@@ -78,6 +85,8 @@ export class Server {
         return selfTest(this.#addon, argument as SelfTestArgument);
       case 'stats':
         return this.#running().stats();
+      case 'unflushed':
+        return this.#serving?.unflushed() ?? null;
       case 'failAll':
         this.#serving?.end();
         this.#queues?.failAll();
@@ -116,11 +125,13 @@ export class Server {
     if (this.#queues !== undefined) throw outOfOrder();
     const { suppressPartitionScan, record, recovery: _, failing: _f, ...shape } = argument;
     const serving = this.#serve(argument);
+    // The kernel checks requests against the size that the disk has.
+    const sizeBytes = record.options.resize === true ? MAXIMUM_SIZE_BYTES : argument.sizeBytes;
     this.#serving = serving;
     process.title = `ublk-nbd: server process of ublkb${argument.devId}`;
     try {
       this.#queues = new this.#addon.Queues(
-        { ...shape, noPartitionScan: suppressPartitionScan, adapter: serving.adapter },
+        { ...shape, sizeBytes, noPartitionScan: suppressPartitionScan, adapter: serving.adapter },
         (event) => this.#told(event),
       );
       await this.#queues.start();
@@ -152,6 +163,7 @@ export class Server {
   }
 
   #backendTold(event: BackendEvent): void {
+    this.#grown = event.grown ?? this.#grown;
     this.#trouble = event.state === 'CONNECTED' ? undefined : event;
     this.#news.backend(event);
   }

@@ -133,8 +133,10 @@ function fakeControl(call: Call, driver: Set<number>, faults: Faults): Control {
     recoverStart: (id) => call(`recover_start ${id}`, undefined),
     recoverEnd: (id) => call(`recover_end ${id}`, undefined),
     shortenTimeout: (id) => call(`timeout ${id}`, undefined),
+    updateSize: (id, sizeBytes) => call(`resize ${id} ${sizeBytes}`, undefined),
     stop: (id) => call(`stop ${id}`, undefined),
-    disconnect: (id, force) => call(`disconnect ${id}${force ? ' force' : ''}`, undefined),
+    disconnect: (id) => call(`disconnect ${id}`, 'stopped' as const),
+    forceDisconnect: (id) => call(`disconnect ${id} force`, undefined),
     del: async (id) => {
       await call(`del ${id}`, null);
       driver.delete(id);
@@ -161,6 +163,7 @@ function fakeNodes(call: Call, calls: string[]): DeviceNodes {
     makeLink: (name) => call(`link ${name}`, undefined),
     removeLink: (name) => call(`unlink ${name}`, undefined),
     describeHolders: () => '',
+    isHeldByHelper: () => false,
   };
 }
 

@@ -44,7 +44,7 @@ t.test('without options the controller decides', async (t) => {
 t.test('what happens in an outage is told in seconds', async (t) => {
   const typed =
     'host --reconnect-delay 1.5 --request-timeout 20 --handshake-timeout 3 --unflushed trust ' +
-    '--durability fua --resend-writes no --on-crash fail';
+    '--durability fua --resend-writes no --on-crash fail --open-timeout 7 --resize';
   t.match((await connectWith(...typed.split(' '))).options, {
     reconnectDelayMs: 1500,
     requestTimeoutMs: 20_000,
@@ -53,6 +53,8 @@ t.test('what happens in an outage is told in seconds', async (t) => {
     durability: 'fua',
     resendWrites: false,
     onCrash: 'fail',
+    openTimeoutMs: 7_000,
+    resize: true,
   });
   t.match((await connectWith('host', '--reconnect-delay', 'inf')).options, {
     reconnectDelayMs: -1,

@@ -3,6 +3,7 @@
  * Method: the command line in this process, over a gateway that the test scripts.
  */
 import t from 'tap';
+import type { DisconnectHow } from '../../src/gateway/drain.ts';
 import type { DeviceEvent, DeviceView } from '../../src/gateway/messages.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
 import { cli, deviceView } from '../support/cli.ts';
@@ -91,19 +92,24 @@ t.test('list -v asks for details and shows them', async (t) => {
 
 t.test('disconnect passes the device as it was typed', async (t) => {
   const calls: unknown[][] = [];
-  const disconnect = async (...call: unknown[]) => void calls.push(call);
+  const disconnect = async (device: string, how: DisconnectHow) =>
+    void calls.push([device, how.force, how.drainTimeoutMs]);
   for (const device of ['0', 'ublkb0', '/dev/ublkb0', 'data']) {
     const result = await cli(['disconnect', device], { gateway: { disconnect } });
     t.same(result, { status: 0, stdout: '', stderr: '' });
   }
   await cli(['disconnect', 'data', '--force'], { gateway: { disconnect } });
+  await cli(['disconnect', 'data', '--drain-timeout', '1.5'], { gateway: { disconnect } });
   t.same(calls, [
-    ['0', false],
-    ['ublkb0', false],
-    ['/dev/ublkb0', false],
-    ['data', false],
-    ['data', true],
+    ['0', false, undefined],
+    ['ublkb0', false, undefined],
+    ['/dev/ublkb0', false, undefined],
+    ['data', false, undefined],
+    ['data', true, undefined],
+    ['data', false, 1500],
   ]);
+  const wrong = await cli(['disconnect', 'data', '--drain-timeout', 'inf']);
+  t.match(wrong, { status: 2, stderr: /--drain-timeout inf is no time; give seconds/ });
 });
 
 t.test('disconnect --all tries every device and tells every refusal', async (t) => {

@@ -49,7 +49,8 @@ t.test('lines for ours are not taken for nbd-client', async (t) => {
   t.equal((await cli(['list'], { gateway: { list } })).status, 0);
   t.equal((await cli(['list', '-v'], { gateway: { list } })).status, 0);
   const forced: unknown[] = [];
-  const disconnect = async (...call: unknown[]) => void forced.push(call);
+  const disconnect = async (device: string, { force }: { force: boolean }) =>
+    void forced.push([device, force]);
   t.equal((await cli(['disconnect', '5'], { gateway: { disconnect } })).status, 0);
   t.same(forced, [['5', false]]);
   const logs = async function* () {};

@@ -80,11 +80,18 @@ t.test('a device without a server process, or without its disk, is DEAD', async 
 
 t.test('what was half connected or half disconnected is taken away', async (t) => {
   const records = [recordOf(0, { phase: 'adding' }), recordOf(1, { phase: 'stopping' })];
-  const host = hostWith(t, records, [0, 1]);
+  const host = hostWith(t, records, [0]);
   await adoptOrphans(host);
   t.same([...host.driver], []);
   t.same(summary(host), []);
   t.equal(host.devices.size, 0);
+});
+
+t.test('a device whose disk was still being drained goes on', async (t) => {
+  const host = hostWith(t, [recordOf(0, { phase: 'stopping', serverProcess: living(t) })], [0]);
+  await adoptOrphans(host);
+  t.equal(host.devices.get(0)?.state, 'CONNECTED');
+  t.same(summary(host), [[0, 'live', process.pid]]);
 });
 
 t.test("a stranger's device under the id of an intent is left alone", async (t) => {

@@ -5,7 +5,7 @@
  */
 import t from 'tap';
 import { connectDevice } from '../../src/gateway/connect.ts';
-import { disconnectDevice } from '../../src/gateway/disconnect.ts';
+import { endDevice } from '../../src/gateway/disconnect.ts';
 import { type FakeHost, fakeHost, optionsFor } from '../support/fake-host.ts';
 
 const context = () => {
@@ -172,7 +172,7 @@ t.test('one that ends later leaves a DEAD device with the reason, until disconne
   t.match(await device.view(false), { state: 'DEAD', reason: /killed by SIGKILL/ });
   t.same([...host.driver], []);
   t.equal(host.registry.readAll().records[0]?.phase, 'dead');
-  await disconnectDevice(host, device, false);
+  await endDevice(host, device, { force: false });
   t.same(nothingLeft(host), NOTHING);
 });
 
@@ -180,20 +180,20 @@ t.test('a disk that somebody has open is stopped by force only', async (t) => {
   const host = fakeHost(t.testdir());
   const device = await connectDevice(host, options, context());
   host.nodes.describeHolders = () => 'open in cat (pid 7)';
-  await t.rejects(disconnectDevice(host, device, false), {
+  await t.rejects(endDevice(host, device, { force: false }), {
     code: 'UNBD_DEVICE_BUSY',
     message: '/dev/ublkb0 is in use: open in cat (pid 7)',
   });
   t.equal(device.state, 'CONNECTED');
   t.notOk(host.calls.includes('disconnect 0'), 'the driver is not asked');
-  await disconnectDevice(host, device, true);
+  await endDevice(host, device, { force: true });
   t.ok(host.calls.includes('disconnect 0 force'));
 });
 
 t.test('a disk in use is not disconnected, and stays as it was', async (t) => {
   const host = fakeHost(t.testdir(), { failing: 'disconnect 0' });
   const device = await connectDevice(host, options, context());
-  await t.rejects(disconnectDevice(host, device, false), { message: 'disconnect 0 failed' });
+  await t.rejects(endDevice(host, device, { force: false }), { message: 'disconnect 0 failed' });
   t.equal(device.state, 'CONNECTED');
   t.equal(host.registry.readAll().records[0]?.phase, 'live');
   t.notOk(host.calls.includes('del 0'));

@@ -29,7 +29,6 @@ t.test('what the driver refuses is named', async (t) => {
     ['open_disk', 'EBUSY', 'UNBD_DEVICE_BUSY', undefined],
     ['TRY_STOP_DEV', 'EBUSY', 'UNBD_DEVICE_BUSY', undefined],
     ['START_DEV', 'ENODEV', 'UNBD_DEVICE_ABSENT', /list/],
-    ['fsync', 'EIO', 'UNBD_BACKEND_IO', /--force/],
     ['SET_PARAMS', 'EINVAL', 'UNBD_CONTROL_FAILED', /dmesg/],
   ] as const;
   for (const [step, errno, code, hint] of cases) {

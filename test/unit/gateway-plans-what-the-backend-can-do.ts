@@ -56,6 +56,12 @@ function plan(given: Case = {}): DevicePlan {
   });
 }
 
+t.test('a device that is to grow is refused where the kernel cannot', async (t) => {
+  const features = ALL_FEATURES & ~0x400n;
+  t.throws(() => plan({ options: { resize: true }, features }), { code: 'UNBD_USAGE' });
+  t.ok((plan({ options: { resize: true } }).flags & 0x400n) !== 0n);
+});
+
 t.test('attributes say what the backend can do', async (t) => {
   const attrs = (given: Partial<BackendInfo>, readOnly = false) =>
     plan({ backend: given, options: { readOnly } }).params.attrs;

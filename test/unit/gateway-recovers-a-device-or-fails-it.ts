@@ -6,7 +6,7 @@
 import t, { type Test } from 'tap';
 import { connectDevice } from '../../src/gateway/connect.ts';
 import type { Device } from '../../src/gateway/device.ts';
-import { disconnectDevice } from '../../src/gateway/disconnect.ts';
+import { endDevice } from '../../src/gateway/disconnect.ts';
 import { Heartbeat } from '../../src/gateway/heartbeat.ts';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { backend, type FakeHost, type Faults, fakeHost, optionsFor } from '../support/fake-host.ts';
@@ -75,6 +75,17 @@ t.test('it is recovered whatever its backend is at, and looked after', async (t)
     t.ok(host.calls.includes('recover_end 0'), 'a successor took over');
     t.equal(device.state, 'CONNECTED');
   }
+});
+
+t.test('a lost backend is told with what was in flight, then what that makes of it', async (t) => {
+  const { host, device } = await connected(t);
+  device.backendTold({ state: 'HOLDING', text: 'it closed', lost: { requests: 3 } });
+  device.backendTold({ state: 'FAILING', text: 'the time is over' });
+  t.same(host.events.slice(-3), [
+    'lost 0: it closed; 3 requests in flight',
+    'holding 0: it closed',
+    'failing 0: the time is over',
+  ]);
 });
 
 t.test('a device without the flag, and one of memory, is DEAD', async (t) => {
@@ -164,10 +175,13 @@ t.test('a death during disconnect is recovered, so that the flush is', async (t)
   const host = fakeHost(t.testdir(), { state: () => state });
   const signal = new AbortController().signal;
   const device = await connectDevice(host, optionsFor(), { signal, progress: () => undefined });
-  host.control.disconnect = () => new Promise((resolve) => (flushed = resolve));
+  host.control.disconnect = () =>
+    new Promise((resolve) => {
+      flushed = () => resolve('stopped');
+    });
   host.control.recoverEnd = async () => flushed();
-  const disconnecting = device.exclusive(() => disconnectDevice(host, device, false));
-  await new Promise(setImmediate);
+  const disconnecting = endDevice(host, device, { force: false });
+  for (let turn = 0; turn < 3; turn += 1) await new Promise(setImmediate);
   state = 'QUIESCED';
   host.endServerProcess('was killed by SIGKILL');
   await disconnecting;

@@ -15,7 +15,7 @@ export interface DeviceNeeds {
 }
 
 export type Verdict =
-  /** `notes`: what is different and does no harm, for the log. */
+  /** `notes`: what is different and does no harm, for the log. `grown`: beyond the device. */
   | { readonly kind: 'same'; readonly notes: readonly string[]; readonly grown: boolean }
   | { readonly kind: 'other'; readonly reason: string };
 
@@ -23,7 +23,7 @@ export type Verdict =
 export function judgeIdentity(needs: DeviceNeeds, before: BackendInfo, now: BackendInfo): Verdict {
   const reason = fatalDifference(needs, before, now);
   if (reason !== undefined) return { kind: 'other', reason };
-  const grown = now.sizeBytes > before.sizeBytes;
+  const grown = now.sizeBytes > needs.sizeBytes;
   return { kind: 'same', notes: harmlessDifferences(needs, before, now), grown };
 }
 
@@ -55,9 +55,6 @@ function harmlessDifferences(
   now: BackendInfo,
 ): readonly string[] {
   const notes: string[] = [];
-  if (now.sizeBytes > before.sizeBytes) {
-    notes.push(`the export grew from ${before.sizeBytes} to ${now.sizeBytes} bytes`);
-  }
   if (needs.readOnly) return notes;
   if (before.canFua && !now.canFua) notes.push('no FUA any more: a FLUSH takes its place');
   if (before.canTrim && !now.canTrim) notes.push('no TRIM any more: discards are refused');

@@ -1,0 +1,204 @@
+/**
+ * Claim: a device whose backend is gone can be disconnected: within --drain-timeout and 2 s it is
+ * away, whatever state it is in, and what was lost with it is said; Ctrl-C before takes it back.
+ * Method: nbdkit killed -9 under devices with and without a write that was never flushed; mounted;
+ * the server process killed with it.
+ */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
+import { claim } from '../support/claim.ts';
+import { DirectFile } from '../support/direct-file.ts';
+import { describe, must, type Outcome, shell, until } from '../support/process.ts';
+import {
+  assertRefused,
+  connect,
+  type Device,
+  list,
+  listed,
+  startUblkNbd,
+  ublkNbd,
+  ublkNbdMust,
+} from '../support/product.ts';
+import type { Scope } from '../support/scope.ts';
+
+const DRAIN_S = 3;
+const BRIEFLY = ['--drain-timeout', String(DRAIN_S)];
+const LIMIT_MS = (DRAIN_S + 2) * 1000;
+
+interface Lost {
+  readonly device: Device;
+  readonly port: number;
+}
+
+async function kill(backend: Backend): Promise<void> {
+  process.kill(backend.pid, 'SIGKILL');
+  await backend.stop().catch(() => undefined);
+}
+
+/** A write that the backend acknowledges and never flushes. */
+function write(device: Device): void {
+  const file = new DirectFile(device.path);
+  file.write(8192, Buffer.alloc(4096, 'x'));
+  file.close();
+}
+
+async function untilState(device: Device, wanted: RegExp): Promise<void> {
+  await until(`it is ${wanted.source}`, async () => wanted.test((await listed(device.path)).state));
+}
+
+/** A device whose backend is gone, and what was written to it never flushed. */
+async function lost(scope: Scope, isWritten: boolean, ...options: string[]): Promise<Lost> {
+  const port = await freePort();
+  const backend = await startNbdkit(scope, ['memory', '32M'], 'tcp', port);
+  const device = await connect(scope, backend.target, ...options);
+  if (isWritten) write(device);
+  await kill(backend);
+  await untilState(device, /HOLDING|FAILING/);
+  return { device, port };
+}
+
+function assertLoss(outcome: Outcome, text: RegExp): void {
+  assertRefused(outcome, 'UNBD_DATA_LOST', 13, text);
+  assert(outcome.durationMs < LIMIT_MS, `it took ${outcome.durationMs} ms`);
+}
+
+async function assertGone({ id }: Device): Promise<void> {
+  assert.deepEqual(await list(), []);
+  assert(!existsSync(`/dev/ublkc${id}`) && !existsSync(`/dev/ublkb${id}`));
+}
+
+for (const [state, ...options] of [
+  ['HOLDING', '--reconnect-delay', 'inf'],
+  ['FAILING', '--reconnect-delay', '0'],
+] as const) {
+  claim(`${state}: what was never flushed is lost, and said; the device is gone`, async (scope) => {
+    const { device } = await lost(scope, true, ...options);
+    const outcome = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+    assertLoss(outcome, /1 write \(4096 bytes\) that was never flushed may be lost/);
+    await assertGone(device);
+  });
+
+  claim(`${state}: where nothing was written it is a success`, async (scope) => {
+    const { device } = await lost(scope, false, ...options);
+    const outcome = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+    assert.equal(outcome.status, 0, describe(outcome));
+    assert(outcome.durationMs < LIMIT_MS, `it took ${outcome.durationMs} ms`);
+    await assertGone(device);
+  });
+}
+
+claim('what a backend takes that comes back in time is not lost', async (scope) => {
+  const { device, port } = await lost(scope, true, '--reconnect-delay', '0');
+  const disconnecting = ublkNbd(['disconnect', device.path, '--drain-timeout', '60']);
+  await delay(1000);
+  await startNbdkit(scope, ['memory', '32M'], 'tcp', port);
+  const outcome = await disconnecting;
+  assert.equal(outcome.status, 0, describe(outcome));
+  await assertGone(device);
+});
+
+claim('FATAL: another image took the place of the backend', async (scope) => {
+  const { device, port } = await lost(scope, true);
+  await startNbdkit(scope, ['memory', '8M'], 'tcp', port);
+  await untilState(device, /FATAL/);
+  assertLoss(await ublkNbd(['disconnect', device.path, ...BRIEFLY]), /1 write/);
+  await assertGone(device);
+});
+
+claim('the server process dies with the backend, before and during the drain', async (scope) => {
+  for (const during of [false, true]) {
+    const { device } = await lost(scope, true, '--reconnect-delay', 'inf');
+    const { serverPid } = await listed(device.path);
+    if (!during) process.kill(serverPid, 'SIGKILL');
+    const disconnecting = ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+    if (during) {
+      await delay(1000);
+      process.kill(serverPid, 'SIGKILL');
+    }
+    assertLoss(await disconnecting, /may be lost/);
+    await assertGone(device);
+  }
+});
+
+claim('a server process that stands still holds nothing up', async (scope) => {
+  const { device } = await lost(scope, true, '--reconnect-delay', 'inf');
+  process.kill((await listed(device.path)).serverPid, 'SIGSTOP');
+  assertLoss(await ublkNbd(['disconnect', device.path, ...BRIEFLY]), /may be lost/);
+  await assertGone(device);
+});
+
+claim('--all drains every device at the same time', async (scope) => {
+  for (let count = 0; count < 3; count += 1) await lost(scope, count === 1);
+  const outcome = await ublkNbd(['disconnect', '--all', ...BRIEFLY]);
+  assertLoss(outcome, /1 write/);
+  assert.deepEqual(await list(), []);
+});
+
+claim('Ctrl-C during the drain takes the device back', async (scope) => {
+  const { device, port } = await lost(scope, true, '--reconnect-delay', 'inf');
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const running = startUblkNbd(scope, ['disconnect', device.path]);
+    await until('it drains', async () => (await listed(device.path)).state === 'STOPPING');
+    running.kill(signal);
+    const outcome = await running.exited;
+    assert.equal(outcome.status, 130, describe(outcome));
+    assert.match(outcome.stderr, /^ublk-nbd: interrupted, and \/dev\/ublkb\d+ goes on [^\n]*\n$/);
+    assert.equal((await listed(device.path)).state, 'HOLDING');
+  }
+  await startNbdkit(scope, ['memory', '32M'], 'tcp', port);
+  await untilState(device, /CONNECTED/);
+  const file = new DirectFile(device.path);
+  assert.equal(file.read(8192, 4096).toString('latin1', 0, 1), 'x');
+  file.close();
+  await device.disconnect();
+});
+
+/** ext4 with something that only the page cache has, and then no backend. */
+async function lostUnderMount(scope: Scope): Promise<{ device: Device; folder: string }> {
+  const backend = await startNbdkit(scope, ['memory', '32M']);
+  const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
+  await must(['mkfs.ext4', '-q', '-E', 'lazy_itable_init=0', device.path]);
+  const folder = scope.path('mounted');
+  await shell(`mkdir ${folder}; mount ${device.path} ${folder}; echo kept > ${folder}/file; sync`);
+  // Whoever writes after the loss may have to wait for the journal.
+  await shell(`echo lost > ${folder}/another`);
+  await kill(backend);
+  return { device, folder };
+}
+
+claim('of a mounted device it is refused at once, and --force ends it', async (scope) => {
+  const { device, folder } = await lostUnderMount(scope);
+  const refused = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+  assertRefused(refused, 'UNBD_DEVICE_BUSY', 9, /mounted at/);
+  assert(refused.durationMs < 4000, `it took ${refused.durationMs} ms`);
+  const outcome = await ublkNbd(['disconnect', device.path, '--force']);
+  assert.equal(outcome.status, 0, describe(outcome));
+  assert(outcome.durationMs < 10_000, `it took ${outcome.durationMs} ms`);
+  assert(!existsSync(`/dev/ublkc${device.id}`));
+  await must(['umount', folder]);
+});
+
+claim('umount does not hang either', async (scope) => {
+  const { device, folder } = await lostUnderMount(scope);
+  assertLoss(await ublkNbd(['umount', folder, ...BRIEFLY]), /took nothing for 3 s/);
+  assert.equal(await shell(`grep -c ${device.path} /proc/mounts || true`), '0\n');
+  await assertGone(device);
+});
+
+claim('connect --foreground ends on SIGTERM within the drain', async (scope) => {
+  const backend = await startNbdkit(scope, ['memory', '32M']);
+  const running = startUblkNbd(scope, ['connect', '--foreground', backend.target, ...BRIEFLY]);
+  await until('it is connected', () => /^\/dev\/ublkb\d+\n/.test(running.stdout()));
+  const [device] = await list();
+  assert(device !== undefined);
+  await kill(backend);
+  const startedAtMs = Date.now();
+  running.kill('SIGTERM');
+  const outcome = await running.exited;
+  assert.equal(outcome.status, 0, describe(outcome));
+  assert(Date.now() - startedAtMs < LIMIT_MS);
+  await ublkNbdMust('list');
+  assert(!existsSync(`/dev/ublkc${device.id}`));
+});

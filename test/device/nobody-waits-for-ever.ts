@@ -1,0 +1,106 @@
+/**
+ * Claim: whatever dies, nobody is left waiting in the kernel (state D) once the device is
+ * recovered, its wait is over, or it is disconnected.
+ * Method: dd waits in a read and in a write of a backend that is slow or gone; then each kind of
+ * kill; then the states of all processes.
+ */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { freePort, startNbdkit } from '../support/backends.ts';
+import { sysfsText } from '../support/block.ts';
+import { claim } from '../support/claim.ts';
+import { controllerPid } from '../support/leftovers.ts';
+import { type Running, start, until } from '../support/process.ts';
+import { connect, type Device, listed, ublkNbd } from '../support/product.ts';
+import type { Scope } from '../support/scope.ts';
+
+/** Processes that wait in the kernel and cannot be ended: `pid name`. */
+function stuck(): string[] {
+  return readdirSync('/proc').flatMap((pid) => {
+    if (!/^\d+$/.test(pid)) return [];
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      const [state] = stat.slice(stat.lastIndexOf(')') + 2);
+      return state === 'D' ? [`${pid} ${stat.slice(0, stat.lastIndexOf(')') + 1)}`] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Who waits for a moment is not stuck. */
+async function assertNobodyStuck(): Promise<void> {
+  await until('nobody is in state D', () => stuck().length === 0, 30_000).catch(() => undefined);
+  assert.deepEqual(stuck(), []);
+}
+
+/** A read and a write that are in flight. */
+async function waiting(scope: Scope, device: Device): Promise<readonly Running[]> {
+  const direct = ['dd', 'status=none', 'bs=4096', 'count=1'];
+  const both = [
+    start(scope, [...direct, `if=${device.path}`, 'of=/dev/null', 'iflag=direct']),
+    start(scope, [...direct, 'if=/dev/zero', `of=${device.path}`, 'oflag=direct', 'seek=9']),
+  ];
+  const inFlight = () => sysfsText(device.node, 'inflight').split(/\s+/).map(Number);
+  await until('both wait', () => inFlight().every((count) => count > 0));
+  return both;
+}
+
+async function slowDevice(scope: Scope, ...options: readonly string[]) {
+  const words = ['--filter=delay', 'memory', '16M', 'rdelay=3', 'wdelay=3'];
+  const backend = await startNbdkit(scope, words, 'tcp', await freePort());
+  return { backend, device: await connect(scope, backend.target, ...options) };
+}
+
+const kills = {
+  'the server process': async ({ path }: Device) => [(await listed(path)).serverPid],
+  'the controller': async () => [controllerPid() ?? 0],
+  'the controller and the server process': async ({ path }: Device) => {
+    const { serverPid } = await listed(path);
+    return [controllerPid() ?? 0, serverPid];
+  },
+} as const;
+
+for (const [who, pidsOf] of Object.entries(kills)) {
+  claim(`kill -9 of ${who}`, async (scope) => {
+    const { device } = await slowDevice(scope);
+    const pids = await pidsOf(device);
+    const both = await waiting(scope, device);
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    await until('it is served', async () => (await listed(device.path)).state === 'CONNECTED');
+    for (const dd of both) assert.equal((await dd.exited).status, 0);
+    await assertNobodyStuck();
+    await device.disconnect();
+  });
+}
+
+claim('kill -9 of the server process with --on-crash fail', async (scope) => {
+  const { device } = await slowDevice(scope, '--on-crash', 'fail');
+  const both = await waiting(scope, device);
+  process.kill((await listed(device.path)).serverPid, 'SIGKILL');
+  for (const dd of both) assert.notEqual((await dd.exited).status, 0);
+  await until('it is DEAD', async () => (await listed(device.path)).state === 'DEAD');
+  await assertNobodyStuck();
+  await device.disconnect();
+});
+
+claim('kill -9 of the backend, until the wait is over', async (scope) => {
+  const { backend, device } = await slowDevice(scope, '--reconnect-delay', '2');
+  const both = await waiting(scope, device);
+  process.kill(backend.pid, 'SIGKILL');
+  for (const dd of both) assert.notEqual((await dd.exited).status, 0);
+  await assertNobodyStuck();
+  await ublkNbd(['disconnect', device.path, '--drain-timeout', '1']);
+  await assertNobodyStuck();
+});
+
+claim('kill -9 of the backend and the server process, until --force', async (scope) => {
+  const { backend, device } = await slowDevice(scope, '--reconnect-delay', 'inf');
+  const both = await waiting(scope, device);
+  const { serverPid } = await listed(device.path);
+  process.kill(backend.pid, 'SIGKILL');
+  process.kill(serverPid, 'SIGKILL');
+  await device.disconnect('--force');
+  for (const dd of both) assert.notEqual((await dd.exited).status, 0);
+  await assertNobodyStuck();
+});
