@@ -147,7 +147,7 @@ export async function startNbdkit(
   return backendOf(running, place);
 }
 
-/** qemu-nbd on an image, or what `options` describe; `words` are its own. It outlives its clients. */
+/** qemu-nbd on an image, or on what options describe; it goes on after a client leaves. */
 export async function startQemuNbd(
   scope: Scope,
   image: string,
