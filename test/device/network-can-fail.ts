@@ -31,10 +31,9 @@ claim(`fio verifies while all connections, or one ${ofQueues}, are reset`, async
   const before = await replays(device);
   const fail = async (round: number): Promise<void> => {
     await until('every queue has its connection', () => proxy.connections === queues);
-    const mark = backend.mark();
     if (round % 2 === 0) proxy.reset();
     else proxy.reset(1);
-    await backend.untilSentAgain(mark);
+    await until('it is replayed', async () => (await replays(device)) > before + round);
     await untilState(device, /CONNECTED/);
   };
   await verifyThrough(device, CUTS, fail, { size: SIZE, isAtWork: backend.isAtWork });

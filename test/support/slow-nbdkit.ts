@@ -17,7 +17,8 @@ const AT_WORK = 8;
 
 /** What nbdkit was at work on when a failure was about to be. */
 export interface Mark {
-  readonly file: string;
+  /** Which of nbdkit's processes it was. */
+  readonly start: number;
   readonly endBytes: number;
   readonly connections: ReadonlySet<string>;
   readonly requests: ReadonlySet<string>;
@@ -73,7 +74,7 @@ export class SlowNbdkit {
     this.#starts += 1;
     this.#dead = new Set();
     const filters = ['--filter=log', '--filter=delay'];
-    const settings = ['rdelay=20ms', 'wdelay=20ms', `logfile=${this.#logFile}`];
+    const settings = ['rdelay=20ms', 'wdelay=20ms', `logfile=${this.#logFile(this.#starts)}`];
     const words = [...filters, 'file', this.#image, ...settings];
     const running = await startNbdkit(this.#scope, words, 'tcp', this.#port, this.#site);
     this.#running = running;
@@ -108,7 +109,7 @@ export class SlowNbdkit {
   }
 
   #look(): Mark {
-    const { text, endBytes } = this.#read(undefined);
+    const { text, endBytes } = this.#read(this.#starts, undefined);
     const connections = new Set<string>();
     const requests = new Map<string, string>();
     for (const { connection, id, what } of requestsIn(text)) {
@@ -118,31 +119,35 @@ export class SlowNbdkit {
       if (what === undefined) requests.delete(`${connection} ${id}`);
       else requests.set(`${connection} ${id}`, what);
     }
-    return { file: this.#logFile, endBytes, connections, requests: new Set(requests.values()) };
+    return { start: this.#starts, endBytes, connections, requests: new Set(requests.values()) };
   }
 
   /** Until the backend has seen requests on a connection that was not there at the mark again. */
   async untilSentAgain(mark: Mark): Promise<void> {
+    const isAgain = ({ what }: LoggedLine): boolean =>
+      what !== undefined && mark.requests.has(what);
+    const isOther = ({ connection }: LoggedLine): boolean => !mark.connections.has(connection);
     await until("the same offsets come on another connection, by the backend's own log", () => {
-      const isSameProcess = mark.file === this.#logFile;
-      const { text } = this.#read(isSameProcess ? mark.endBytes : 0);
-      return requestsIn(text).some(
-        ({ connection, what }) =>
-          what !== undefined &&
-          mark.requests.has(what) &&
-          !(isSameProcess && mark.connections.has(connection)),
+      const rest = requestsIn(this.#read(mark.start, mark.endBytes).text).filter(isOther);
+      const later = Array.from({ length: this.#starts - mark.start }, (_, n) =>
+        requestsIn(this.#read(mark.start + 1 + n, 0).text),
       );
+      return [...rest, ...later.flat()].some(isAgain);
     });
   }
 
-  get #logFile(): string {
-    return this.#scope.path(`requests-${this.#starts}.log`);
+  #logFile(start: number): string {
+    return this.#scope.path(`requests-${start}.log`);
   }
 
   /** The log from a byte on, or its end. */
-  #read(from: number | undefined): { readonly text: string; readonly endBytes: number } {
-    if (!existsSync(this.#logFile)) return { text: '', endBytes: 0 };
-    const file = openSync(this.#logFile, 'r');
+  #read(
+    start: number,
+    from: number | undefined,
+  ): { readonly text: string; readonly endBytes: number } {
+    const path = this.#logFile(start);
+    if (!existsSync(path)) return { text: '', endBytes: 0 };
+    const file = openSync(path, 'r');
     try {
       const endBytes = fstatSync(file).size;
       const bytes = Buffer.alloc(WINDOW_BYTES);
