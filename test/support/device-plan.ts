@@ -81,9 +81,13 @@ function sanitizerLibraries(): string {
 /** The boots of this run; `UBLK_NBD_TEST_RUNNER` replaces them by its own. */
 export function planBoots(options: PlanOptions, runner = process.env.UBLK_NBD_TEST_RUNNER): Boot[] {
   const files = deviceFiles(options);
-  const sanitized = options.sanitize ? { UBLK_NBD_TEST_PRELOAD: sanitizerLibraries() } : {};
-  if (runner !== undefined && runner !== '') return givenRunner(options, runner, files, sanitized);
-  return virtualMachines(options, files, sanitized);
+  const asked = Object.entries(process.env).filter(([name]) => name.startsWith('UBLK_NBD_SOAK_'));
+  const more = {
+    ...(options.sanitize ? { UBLK_NBD_TEST_PRELOAD: sanitizerLibraries() } : {}),
+    ...(Object.fromEntries(asked) as Record<string, string>),
+  };
+  if (runner !== undefined && runner !== '') return givenRunner(options, runner, files, more);
+  return virtualMachines(options, files, more);
 }
 
 /** A boot for each file: such a kernel may have one processor only, and its own limit of time. */
