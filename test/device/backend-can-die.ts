@@ -31,7 +31,7 @@ claim(`fio verifies while nbdkit is killed -9 ${KILLS} times`, async (scope) => 
   const backend = await SlowNbdkit.start(scope, 64);
   const device = await connect(scope, backend.target);
   const fail = async (): Promise<void> => {
-    const mark = backend.mark();
+    const mark = await backend.standStill();
     await backend.kill();
     await untilState(device, /HOLDING/);
     await delay(Math.random() * OUTAGE_MS);

@@ -40,7 +40,6 @@ async function untilThereIsASpare(): Promise<number> {
 claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async (scope) => {
   const backend = await slowBackend(scope);
   const device = await connect(scope, backend.target);
-  // Both pids are known beforehand: to ask takes longer than what is in flight stays there.
   let pid = await serverPid(device);
   for (const [spare, count] of [
     ['with a spare', KILLS - KILLS_WITHOUT_SPARE],
@@ -48,9 +47,10 @@ claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async
   ] as const) {
     let prepared = await untilThereIsASpare();
     const fail = async (): Promise<void> => {
-      const mark = backend.mark();
+      const mark = await backend.standStill();
       if (spare === 'without a spare') process.kill(prepared, 'SIGKILL');
       process.kill(pid, 'SIGKILL');
+      backend.goOn();
       pid = await untilServedByAnother(device, pid);
       prepared = await untilThereIsASpare();
       await backend.untilSentAgain(mark);

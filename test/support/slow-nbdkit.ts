@@ -5,7 +5,15 @@
  * Must not: believe ublk-nbd's word on what was sent again.
  */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+} from 'node:fs';
 import { type ChildBackend, freePort, isRunning, type Site, startNbdkit } from './backends.ts';
 import { must, until } from './process.ts';
 import type { Scope } from './scope.ts';
@@ -79,6 +87,7 @@ export class SlowNbdkit {
     const running = await startNbdkit(this.#scope, words, 'tcp', this.#port, this.#site);
     this.#running = running;
     this.#scope.defer(() => {
+      this.goOn();
       this.#running = undefined;
     });
     // nbdkit 1.32 aborts now and then when a connection is reset while it answers (an assertion in
@@ -101,11 +110,31 @@ export class SlowNbdkit {
   /** Whether requests are under way in nbdkit itself, by its log. */
   readonly isAtWork = (): boolean => this.#look().requests.size >= AT_WORK;
 
-  /** To be taken right before a failure that ends every connection of the device. */
-  mark(): Mark {
-    const mark = this.#look();
+  /**
+   * Right before a failure that ends every connection of the device. nbdkit stands still from here
+   * on, so that what it is at work on is not answered before the failure comes; then kill() or
+   * goOn().
+   */
+  async standStill(): Promise<Mark> {
+    await this.#started;
+    const pid = this.#running?.pid;
+    assert(pid !== undefined, 'nbdkit runs');
+    let mark: Mark | undefined;
+    await until('nbdkit is at work on something', async () => {
+      process.kill(pid, 'SIGSTOP');
+      await until('nbdkit stands still', () => isStopped(pid));
+      mark = this.#look();
+      if (mark.requests.size === 0) process.kill(pid, 'SIGCONT');
+      return mark.requests.size > 0;
+    });
+    assert(mark !== undefined);
     this.#dead = mark.connections;
     return mark;
+  }
+
+  goOn(): void {
+    const pid = this.#running?.pid;
+    if (pid !== undefined && isRunning(pid)) process.kill(pid, 'SIGCONT');
   }
 
   #look(): Mark {
@@ -158,6 +187,13 @@ export class SlowNbdkit {
       closeSync(file);
     }
   }
+}
+
+/** Every thread of it. */
+function isStopped(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((tid) =>
+    /\) T /.test(readFileSync(`/proc/${pid}/task/${tid}/stat`, 'utf8')),
+  );
 }
 
 const LINE = / connection=(\d+) (?:\.\.\.)?(Read|Write) id=(\d+) (?:offset=(\w+) count=(\w+))?/g;
