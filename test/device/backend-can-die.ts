@@ -7,10 +7,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isBrief, isFull } from '../support/amount.ts';
+import { isBrief, isFull, isLeast } from '../support/amount.ts';
 import { type Backend, freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
 import { dd, MIB } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { replays, serverPid, untilState } from '../support/kills.ts';
 import { run, shell, until } from '../support/process.ts';
@@ -18,7 +18,7 @@ import { connect, listed } from '../support/product.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
 import { verifyThrough } from '../support/under-load.ts';
 
-const KILLS = isFull ? 50 : isBrief ? 3 : 10;
+const KILLS = isFull ? 50 : isLeast ? 2 : isBrief ? 3 : 10;
 const QEMU_KILLS = isFull ? 50 : isBrief ? 2 : 5;
 const OUTAGE_MS = isFull ? 10_000 : 1000;
 
@@ -44,7 +44,7 @@ claim(`fio verifies while nbdkit is killed -9 ${KILLS} times`, async (scope) => 
   await device.disconnect();
 });
 
-claim(`fio verifies while qemu-nbd is killed -9 ${QEMU_KILLS} times`, async (scope) => {
+claimToo(`fio verifies while qemu-nbd is killed -9 ${QEMU_KILLS} times`, async (scope) => {
   const image = scope.path('image');
   await shell(`truncate -s 64M ${image}`);
   const port = await freePort();
@@ -112,7 +112,7 @@ claim('the server process dies while the backend is away: the wait goes on', asy
   await device.disconnect();
 });
 
-claim(
+claimToo(
   'it dies while the backend is away: EIO comes when the wait ends, not later',
   async (scope) => {
     const waitMs = 8000;

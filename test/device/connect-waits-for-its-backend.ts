@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { freePort, startNbdkit } from '../support/backends.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { describe } from '../support/process.ts';
 import { assertRefused, connect, startUblkNbd, ublkNbd } from '../support/product.ts';
 
@@ -30,7 +30,7 @@ claim('one that does not come is given up when the time is over', async (scope) 
   }
 });
 
-claim('an export that is not there is told at once', async (scope) => {
+claimToo('an export that is not there is told at once', async (scope) => {
   const backend = await startNbdkit(scope, [
     '--filter=exportname',
     'memory',
@@ -42,7 +42,7 @@ claim('an export that is not there is told at once', async (scope) => {
   assertRefused(outcome, 'UNBD_EXPORT_UNKNOWN', 7, /other/);
 });
 
-claim('Ctrl-C while it waits leaves nothing', async (scope) => {
+claimToo('Ctrl-C while it waits leaves nothing', async (scope) => {
   const target = `127.0.0.1:${await freePort()}`;
   const running = startUblkNbd(scope, ['connect', target, '--open-timeout', '120']);
   await delay(3000);

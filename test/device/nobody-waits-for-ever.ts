@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { freePort, startNbdkit } from '../support/backends.ts';
 import { sysfsText } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { type Running, start, until } from '../support/process.ts';
 import { connect, type Device, listed, ublkNbd } from '../support/product.ts';
@@ -62,7 +62,8 @@ const kills = {
 } as const;
 
 for (const [who, pidsOf] of Object.entries(kills)) {
-  claim(`kill -9 of ${who}`, async (scope) => {
+  const also = who === 'the server process' ? claim : claimToo;
+  also(`kill -9 of ${who}`, async (scope) => {
     const { device } = await slowDevice(scope);
     const pids = await pidsOf(device);
     const both = await waiting(scope, device);
@@ -74,7 +75,7 @@ for (const [who, pidsOf] of Object.entries(kills)) {
   });
 }
 
-claim('kill -9 of the server process with --on-crash fail', async (scope) => {
+claimToo('kill -9 of the server process with --on-crash fail', async (scope) => {
   const { device } = await slowDevice(scope, '--on-crash', 'fail');
   const both = await waiting(scope, device);
   process.kill((await listed(device.path)).serverPid, 'SIGKILL');
@@ -94,7 +95,7 @@ claim('kill -9 of the backend, until the wait is over', async (scope) => {
   await assertNobodyStuck();
 });
 
-claim('kill -9 of the backend and the server process, until --force', async (scope) => {
+claimToo('kill -9 of the backend and the server process, until --force', async (scope) => {
   const { backend, device } = await slowDevice(scope, '--reconnect-delay', 'inf');
   const both = await waiting(scope, device);
   const { serverPid } = await listed(device.path);

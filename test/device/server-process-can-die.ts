@@ -7,9 +7,9 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isBrief, isFull } from '../support/amount.ts';
+import { isBrief, isFull, isLeast } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
-import { claim, tellFigure } from '../support/claim.ts';
+import { claim, claimToo, tellFigure } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { fioWords } from '../support/fio.ts';
 import { killServerProcess, serverPid, untilServedByAnother } from '../support/kills.ts';
@@ -20,8 +20,8 @@ import type { Scope } from '../support/scope.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
 import { inFlight, verifyThrough } from '../support/under-load.ts';
 
-const KILLS = isFull ? 100 : isBrief ? 5 : 30;
-const KILLS_WITHOUT_SPARE = isFull ? 20 : isBrief ? 2 : 6;
+const KILLS = isFull ? 100 : isLeast ? 3 : isBrief ? 5 : 30;
+const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast ? 1 : isBrief ? 2 : 6;
 
 /** A backend that takes its time, so that requests are in flight at every moment. */
 function slowBackend(scope: Scope): Promise<SlowNbdkit> {
@@ -90,7 +90,7 @@ claim(
   },
 );
 
-claim('events tells of a death and of the successor', async (scope) => {
+claimToo('events tells of a death and of the successor', async (scope) => {
   const device = await connect(scope, 'null:16M');
   const events = startUblkNbd(scope, ['events', '--json']);
   // It has no sign of its own that it listens: the first event that is seen is one.

@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { isBrief, isFull } from '../support/amount.ts';
 import { startNbdkit, startQemuNbd } from '../support/backends.ts';
 import { sysfsText } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
 import { fioVerify } from '../support/fio.ts';
 import { controllerPid } from '../support/leftovers.ts';
@@ -90,7 +90,7 @@ claim(
   },
 );
 
-claim('of two upgrades at once at least one is done, and the device is well', async (scope) => {
+claimToo('of two upgrades at once at least one is done, and the device is well', async (scope) => {
   const device = await connect(scope, (await startNbdkit(scope, ['memory', '16M'])).target);
   const { serverPid } = await listed(device.path);
   const both = await Promise.all([1, 2].map(() => upgrade(packageFolder, '--all')));
@@ -105,21 +105,24 @@ claim('of two upgrades at once at least one is done, and the device is well', as
   await device.disconnect();
 });
 
-claim('a backend that takes one client only is no obstacle, and the log says so', async (scope) => {
-  const image = scope.path('image');
-  await shell(`truncate -s 16M ${image}`);
-  const silent = () => startQemuNbd(scope, image, 'raw', 'tcp', ['--shared', '1']);
-  const closing = () => startNbdkit(scope, ['--filter=limit', 'memory', '16M', 'limit=1']);
-  for (const [index, backend] of (isBrief ? [silent] : [silent, closing]).entries()) {
-    const device = await connect(scope, (await backend()).target, '--queues', '1');
-    const file = new DirectFile(device.path);
-    const block = Buffer.alloc(4096, 'kept');
-    file.write(8192, block);
-    await upgradeMust(packageFolder, device.path);
-    assert(file.read(8192, 4096).equals(block));
-    file.close();
-    const log = await ublkNbdMust('logs', device.path);
-    assert.equal(log.match(/takes no second client/g)?.length, index + 1);
-    await device.disconnect();
-  }
-});
+claimToo(
+  'a backend that takes one client only is no obstacle, and the log says so',
+  async (scope) => {
+    const image = scope.path('image');
+    await shell(`truncate -s 16M ${image}`);
+    const silent = () => startQemuNbd(scope, image, 'raw', 'tcp', ['--shared', '1']);
+    const closing = () => startNbdkit(scope, ['--filter=limit', 'memory', '16M', 'limit=1']);
+    for (const [index, backend] of (isBrief ? [silent] : [silent, closing]).entries()) {
+      const device = await connect(scope, (await backend()).target, '--queues', '1');
+      const file = new DirectFile(device.path);
+      const block = Buffer.alloc(4096, 'kept');
+      file.write(8192, block);
+      await upgradeMust(packageFolder, device.path);
+      assert(file.read(8192, 4096).equals(block));
+      file.close();
+      const log = await ublkNbdMust('logs', device.path);
+      assert.equal(log.match(/takes no second client/g)?.length, index + 1);
+      await device.disconnect();
+    }
+  },
+);

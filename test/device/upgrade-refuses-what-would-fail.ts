@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { freePort, startNbdkit } from '../support/backends.ts';
 import { MIB } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { copyPackage, upgrade, upgradeMust } from '../support/package-copy.ts';
@@ -22,29 +22,32 @@ import {
   startUblkNbd,
 } from '../support/product.ts';
 
-claim('a backend that does not answer ends the upgrade, and what waited goes on', async (scope) => {
-  const backend = await startNbdkit(scope, ['memory', '16M']);
-  const device = await connect(scope, backend.target, '--handshake-timeout', '2');
-  const { serverPid } = await listed(device.path);
-  process.kill(backend.pid, 'SIGSTOP');
-  const upgrading = upgrade(packageFolder, device.path);
-  let isDone = false;
-  void upgrading.finally(() => (isDone = true));
-  const readers: Promise<Outcome>[] = [];
-  // Some reach the queues before they are quiesced, others while they are.
-  while (!isDone) {
-    const where = [`if=${device.path}`, 'of=/dev/null', `skip=${readers.length}`];
-    readers.push(run(['dd', ...where, 'bs=4k', 'count=1', 'iflag=direct', 'status=none']));
-    await delay(250);
-  }
-  const outcome = await upgrading;
-  process.kill(backend.pid, 'SIGCONT');
-  assert.equal(outcome.status, 5, describe(outcome));
-  assert.match(outcome.stderr, /were not answered in 5 s; nothing was changed/);
-  for (const reader of readers) assert.equal((await reader).status, 0);
-  assert.equal((await listed(device.path)).serverPid, serverPid);
-  await device.disconnect();
-});
+claimToo(
+  'a backend that does not answer ends the upgrade, and what waited goes on',
+  async (scope) => {
+    const backend = await startNbdkit(scope, ['memory', '16M']);
+    const device = await connect(scope, backend.target, '--handshake-timeout', '2');
+    const { serverPid } = await listed(device.path);
+    process.kill(backend.pid, 'SIGSTOP');
+    const upgrading = upgrade(packageFolder, device.path);
+    let isDone = false;
+    void upgrading.finally(() => (isDone = true));
+    const readers: Promise<Outcome>[] = [];
+    // Some reach the queues before they are quiesced, others while they are.
+    while (!isDone) {
+      const where = [`if=${device.path}`, 'of=/dev/null', `skip=${readers.length}`];
+      readers.push(run(['dd', ...where, 'bs=4k', 'count=1', 'iflag=direct', 'status=none']));
+      await delay(250);
+    }
+    const outcome = await upgrading;
+    process.kill(backend.pid, 'SIGCONT');
+    assert.equal(outcome.status, 5, describe(outcome));
+    assert.match(outcome.stderr, /were not answered in 5 s; nothing was changed/);
+    for (const reader of readers) assert.equal((await reader).status, 0);
+    assert.equal((await listed(device.path)).serverPid, serverPid);
+    await device.disconnect();
+  },
+);
 
 claim('a new version that cannot serve is refused, and the old one serves on', async (scope) => {
   const device = await connect(scope, (await startNbdkit(scope, ['memory', '16M'])).target);
@@ -61,27 +64,30 @@ claim('a new version that cannot serve is refused, and the old one serves on', a
   await device.disconnect();
 });
 
-claim('while the backend is away the server process stays, and the wait goes on', async (scope) => {
-  const port = await freePort();
-  const words = ['pattern', String(16 * MIB)];
-  const backend = await startNbdkit(scope, words, 'tcp', port);
-  const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
-  const { serverPid } = await listed(device.path);
-  process.kill(backend.pid, 'SIGKILL');
-  await until('it holds', async () => (await listed(device.path)).state === 'HOLDING');
-  const outcome = await upgrade(packageFolder, device.path);
-  assert.equal(outcome.status, 5, describe(outcome));
-  assert.match(outcome.stderr, /HOLDING.*back \[UNBD_BACKEND_UNREACHABLE\]\n$/);
-  assert.equal((await listed(device.path)).serverPid, serverPid);
-  assert.equal((await listed(device.path)).state, 'HOLDING', 'the new controller knows');
-  await startNbdkit(scope, words, 'tcp', port);
-  const file = new DirectFile(device.path);
-  assert.equal(file.read(MIB, 4096).readBigUInt64BE(0), BigInt(MIB));
-  file.close();
-  await device.disconnect();
-});
+claimToo(
+  'while the backend is away the server process stays, and the wait goes on',
+  async (scope) => {
+    const port = await freePort();
+    const words = ['pattern', String(16 * MIB)];
+    const backend = await startNbdkit(scope, words, 'tcp', port);
+    const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
+    const { serverPid } = await listed(device.path);
+    process.kill(backend.pid, 'SIGKILL');
+    await until('it holds', async () => (await listed(device.path)).state === 'HOLDING');
+    const outcome = await upgrade(packageFolder, device.path);
+    assert.equal(outcome.status, 5, describe(outcome));
+    assert.match(outcome.stderr, /HOLDING.*back \[UNBD_BACKEND_UNREACHABLE\]\n$/);
+    assert.equal((await listed(device.path)).serverPid, serverPid);
+    assert.equal((await listed(device.path)).state, 'HOLDING', 'the new controller knows');
+    await startNbdkit(scope, words, 'tcp', port);
+    const file = new DirectFile(device.path);
+    assert.equal(file.read(MIB, 4096).readBigUInt64BE(0), BigInt(MIB));
+    file.close();
+    await device.disconnect();
+  },
+);
 
-claim('a backend that has another image by now: the old server process stays', async (scope) => {
+claimToo('a backend that has another image by now: the old server process stays', async (scope) => {
   const image = scope.path('image');
   await shell(`truncate -s 16M ${image}`);
   const device = await connect(scope, (await startNbdkit(scope, ['file', image])).target);
@@ -125,7 +131,7 @@ claim('devices that cannot be handed over are told, the others are upgraded', as
   for (const device of [wanted, ...stays]) await device.disconnect();
 });
 
-claim('a controller of a service manager is left to it', async (scope) => {
+claimToo('a controller of a service manager is left to it', async (scope) => {
   const pid = controllerPid();
   if (pid !== undefined) process.kill(pid, 'SIGKILL');
   await until('no controller runs', () => controllerPid() === undefined);

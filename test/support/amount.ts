@@ -9,7 +9,10 @@ const amount = process.env.UBLK_NBD_TEST_AMOUNT;
 export const isFull = amount === 'full';
 
 /** True on an emulated processor: one of each kind where there are many alike. */
-export const isBrief = amount === 'brief';
+export const isBrief = amount === 'brief' || amount === 'least';
+
+/** True where all of these are still too many: the virtual machines of `npm test`. */
+export const isLeast = amount === 'least';
 
 const [share = 0, shares = 1] = (process.env.UBLK_NBD_TEST_SHARE ?? '0/1').split('/').map(Number);
 

@@ -7,7 +7,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import test, { before } from 'node:test';
-import { isFull } from './amount.ts';
+import { isFull, isLeast } from './amount.ts';
 import { assertNothingLeft } from './leftovers.ts';
 import { Scope } from './scope.ts';
 
@@ -38,6 +38,11 @@ export function claim(
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new Error(errors.map(String).join('\nand then: '));
   });
+}
+
+/** Another form of what a neighbour claims: the least amount makes do with the neighbour. */
+export function claimToo(...words: Parameters<typeof claim>): void {
+  if (!isLeast) claim(...words);
 }
 
 /** A number that a run prints and that decides nothing: emulated machines are slow. */

@@ -34,6 +34,8 @@ const ON_BOTH_KERNELS = [
   'partitions-appear',
   'one-fsync-is-one-flush',
 ];
+/** Its short form is played where a test costs less, its long form by `npm run soak`. */
+const TOO_LONG_FOR_A_VM = ['soak-leaks-nothing'];
 const FOUR_PROCESSORS = ['network-can-fail', 'random-io-verifies'];
 /** What a backend sends is worth all of its forms where a sanitizer looks on, in boots at once. */
 const FORMS_FOR_SANITIZER = 'hostile-backends-harm-nothing';
@@ -146,13 +148,14 @@ function virtualMachines(
     takes: 'words',
     files: names,
     environment: {
-      UBLK_NBD_TEST_AMOUNT: isFull ? 'full' : 'brief',
+      UBLK_NBD_TEST_AMOUNT: isFull ? 'full' : 'least',
       UBLK_NBD_TEST_HALF: kernel === 'floor' ? '0' : '1',
       ...more,
     },
   });
   const wide = files.filter((name) => FOUR_PROCESSORS.includes(name));
-  const narrow = files.filter((name) => isFull || !FOUR_PROCESSORS.includes(name));
+  const elsewhere = [...FOUR_PROCESSORS, ...TOO_LONG_FOR_A_VM];
+  const narrow = files.filter((name) => isFull || !elsewhere.includes(name));
   const newest = files.filter((name) => isFull || ON_BOTH_KERNELS.includes(name));
   const boots = [
     ...evenGroups(narrow, FLOOR_BOOTS).map((names) => machine('floor', 2, names)),
