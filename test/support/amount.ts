@@ -3,6 +3,8 @@
  * Runs in: device test processes.
  * Must not: decide what that means for a test; each says so itself.
  */
+import { readFileSync } from 'node:fs';
+
 const amount = process.env.UBLK_NBD_TEST_AMOUNT;
 
 /** True in `npm run test:full`: all combinations, the long times. */
@@ -10,6 +12,9 @@ export const isFull = amount === 'full';
 
 /** True on an emulated processor: one of each kind where there are many alike. */
 export const isBrief = amount === 'brief' || amount === 'least';
+
+/** True where QEMU emulates the processor: promises in seconds are of a real one. */
+export const isEmulated = readFileSync('/proc/cpuinfo', 'utf8').includes('QEMU TCG');
 
 /** True where all of these are still too many: the virtual machines of `npm test`. */
 export const isLeast = amount === 'least';
