@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isEmulated } from '../support/amount.ts';
+import { isSlow } from '../support/amount.ts';
 import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
@@ -26,7 +26,7 @@ import type { Scope } from '../support/scope.ts';
 
 const DRAIN_S = 3;
 const BRIEFLY = ['--drain-timeout', String(DRAIN_S)];
-const GRACE_S = isEmulated ? 20 : 2;
+const GRACE_S = isSlow ? 20 : 2;
 const LIMIT_MS = (DRAIN_S + GRACE_S) * 1000;
 
 interface Lost {
