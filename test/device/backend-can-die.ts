@@ -115,7 +115,7 @@ claim('the server process dies while the backend is away: the wait goes on', asy
 claimToo(
   'it dies while the backend is away: EIO comes when the wait ends, not later',
   async (scope) => {
-    const waitMs = 8000;
+    const waitMs = 12_000;
     const backend = await startNbdkit(scope, ['memory', '16M']);
     const device = await connect(scope, backend.target, '--reconnect-delay', String(waitMs / 1000));
     const pid = await serverPid(device);
