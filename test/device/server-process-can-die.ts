@@ -27,13 +27,16 @@ const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast ? 1 : isBrief ? 2 : 6;
 function slowBackend(scope: Scope): Promise<SlowNbdkit> {
   return SlowNbdkit.start(scope, 64);
 }
+const SPARE_LIMIT_MS = 180_000;
 
 async function untilThereIsASpare(): Promise<number> {
   let pid: number | undefined;
-  await until('there is a spare', () => {
+  const isThere = (): boolean => {
     pid = sparePid();
     return pid !== undefined;
-  });
+  };
+  // After one that died the next is tried half a minute later.
+  await until('there is a spare', isThere, SPARE_LIMIT_MS);
   return pid ?? 0;
 }
 
