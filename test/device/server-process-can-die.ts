@@ -27,6 +27,7 @@ const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast ? 1 : isBrief ? 2 : 6;
 function slowBackend(scope: Scope): Promise<SlowNbdkit> {
   return SlowNbdkit.start(scope, 64);
 }
+
 const SPARE_LIMIT_MS = 180_000;
 
 async function untilThereIsASpare(): Promise<number> {
@@ -40,32 +41,36 @@ async function untilThereIsASpare(): Promise<number> {
   return pid ?? 0;
 }
 
-claim(`fio verifies while the server process is killed -9 ${KILLS} times`, async (scope) => {
-  const backend = await slowBackend(scope);
-  const device = await connect(scope, backend.target);
-  let pid = await serverPid(device);
-  for (const [spare, count] of [
-    ['with a spare', KILLS - KILLS_WITHOUT_SPARE],
-    ['without a spare', KILLS_WITHOUT_SPARE],
-  ] as const) {
-    let prepared = await untilThereIsASpare();
-    const fail = async (): Promise<void> => {
-      const mark = await backend.standStill();
-      if (spare === 'without a spare') process.kill(prepared, 'SIGKILL');
-      process.kill(pid, 'SIGKILL');
-      backend.goOn();
-      pid = await untilServedByAnother(device, pid);
-      prepared = await untilThereIsASpare();
-      await backend.untilSentAgain(mark);
-      await delay(Math.random() * 1000);
-    };
-    const options = { isAtWork: backend.isAtWork, latencyLog: scope.path('latencies') };
-    const gapsMs = await verifyThrough(device, count, fail, options);
-    const middle = gapsMs[Math.floor(gapsMs.length / 2)];
-    tellFigure(`pauses ${spare}: ${count} kills, median ${middle} ms, longest ${gapsMs[0]} ms`);
-  }
-  await device.disconnect();
-});
+claim(
+  `fio verifies while the server process is killed -9 ${KILLS} times`,
+  async (scope) => {
+    const backend = await slowBackend(scope);
+    const device = await connect(scope, backend.target);
+    let pid = await serverPid(device);
+    for (const [spare, count] of [
+      ['with a spare', KILLS - KILLS_WITHOUT_SPARE],
+      ['without a spare', KILLS_WITHOUT_SPARE],
+    ] as const) {
+      let prepared = await untilThereIsASpare();
+      const fail = async (): Promise<void> => {
+        const mark = await backend.standStill();
+        if (spare === 'without a spare') process.kill(prepared, 'SIGKILL');
+        process.kill(pid, 'SIGKILL');
+        backend.goOn();
+        pid = await untilServedByAnother(device, pid);
+        prepared = await untilThereIsASpare();
+        await backend.untilSentAgain(mark);
+        await delay(Math.random() * 1000);
+      };
+      const options = { isAtWork: backend.isAtWork, latencyLog: scope.path('latencies') };
+      const gapsMs = await verifyThrough(device, count, fail, options);
+      const middle = gapsMs[Math.floor(gapsMs.length / 2)];
+      tellFigure(`pauses ${spare}: ${count} kills, median ${middle} ms, longest ${gapsMs[0]} ms`);
+    }
+    await device.disconnect();
+  },
+  { timeoutMs: 1_800_000 },
+);
 
 claim(
   'the controller and the server process die together: the next command recovers',
