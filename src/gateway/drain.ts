@@ -4,7 +4,7 @@
  * Runs in: the controller and `connect --foreground`; the clock also in the CLI, for `umount`.
  * Must not: give up a backend that takes writes, however slowly: time counts while nothing is done.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { GatewayError } from '../protocols/errors.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
@@ -74,10 +74,17 @@ export function whenStalled(id: number, limitMs: number, onStall: () => void): N
 
 /** Differs whenever the disk has completed something. */
 function requestsDone(id: number): string {
-  const path = `/sys/block/ublkb${id}/stat`;
-  if (!existsSync(path)) return '';
-  const fields = readFileSync(path, 'utf8').trim().split(/\s+/);
+  const fields = readStat(id).trim().split(/\s+/);
   return DONE_FIELDS.map((index) => fields[index]).join(' ');
+}
+
+/** Empty where the disk is gone, which may be at any moment. */
+function readStat(id: number): string {
+  try {
+    return readFileSync(`/sys/block/ublkb${id}/stat`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** What the backend acknowledged and never flushed; undefined where nobody knows. */
