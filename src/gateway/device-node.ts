@@ -4,7 +4,7 @@
  * Runs in: the controller and `connect --foreground`.
  * Must not: remove a node that we did not make, or point a name of someone else's elsewhere.
  */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { chmod, mkdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,6 +13,7 @@ import { CONTAINER_FLAGS } from './control-error.ts';
 import { blockPath, charPath, LINK_FOLDER, linkPath } from './device-name.ts';
 import { describeHolders, isHeldByHelper } from './holders.ts';
 import { readMounts } from './mount-table.ts';
+import { entriesIfThere, readIfThere } from './sysfs.ts';
 import { runTool } from './tool.ts';
 
 const NODE_TIMEOUT_MS = 5_000;
@@ -139,8 +140,7 @@ function makeDevice({ major, minor }: DeviceNumber): number {
 }
 
 function readNumber(path: string): DeviceNumber | undefined {
-  if (!existsSync(path)) return undefined;
-  const match = /^(\d+):(\d+)/.exec(readFileSync(path, 'utf8'));
+  const match = /^(\d+):(\d+)/.exec(readIfThere(path) ?? '');
   return match === null ? undefined : { major: Number(match[1]), minor: Number(match[2]) };
 }
 
@@ -155,8 +155,7 @@ async function waitFor<T>(look: () => T | undefined, path: string): Promise<T> {
 }
 
 function partitionsOf(id: number): string[] {
-  const folder = `/sys/block/ublkb${id}`;
-  return existsSync(folder) ? readdirSync(folder).filter((n) => n.startsWith(`ublkb${id}p`)) : [];
+  return entriesIfThere(`/sys/block/ublkb${id}`).filter((name) => name.startsWith(`ublkb${id}p`));
 }
 
 function hasDevtmpfs(): boolean {

@@ -4,12 +4,12 @@
  * Runs in: the controller and `connect --foreground`; the clock also in the CLI, for `umount`.
  * Must not: give up a backend that takes writes, however slowly: time counts while nothing is done.
  */
-import { readFileSync } from 'node:fs';
 import { GatewayError } from '../protocols/errors.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
 import { hasVolatileWrites } from './params.ts';
 import type { UnflushedWrites } from './server-messages.ts';
+import { readIfThere } from './sysfs.ts';
 
 export const DEFAULT_DRAIN_TIMEOUT_MS = 30_000;
 /** Who asks for force does not want to wait. */
@@ -74,17 +74,8 @@ export function whenStalled(id: number, limitMs: number, onStall: () => void): N
 
 /** Differs whenever the disk has completed something. */
 function requestsDone(id: number): string {
-  const fields = readStat(id).trim().split(/\s+/);
+  const fields = (readIfThere(`/sys/block/ublkb${id}/stat`) ?? '').trim().split(/\s+/);
   return DONE_FIELDS.map((index) => fields[index]).join(' ');
-}
-
-/** Empty where the disk is gone, which may be at any moment. */
-function readStat(id: number): string {
-  try {
-    return readFileSync(`/sys/block/ublkb${id}/stat`, 'utf8');
-  } catch {
-    return '';
-  }
 }
 
 /** What the backend acknowledged and never flushed; undefined where nobody knows. */

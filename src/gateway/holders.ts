@@ -4,8 +4,9 @@
  * Runs in: the controller and `connect --foreground`, before a disconnect and when one was refused.
  * Must not: open the disk, or take long: it looks at a bounded number of processes.
  */
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { readMounts } from './mount-table.ts';
+import { entriesIfThere, readIfThere } from './sysfs.ts';
 
 const MAXIMUM_NAMED = 4;
 const MAXIMUM_PROCESSES = 10_000;
@@ -32,11 +33,10 @@ export function isHeldByHelper(id: number): boolean {
 /** The disk and its partitions as /sys has them: folder and device number. */
 function devicesOf(disk: string): { readonly name: string; readonly number: string }[] {
   const folder = `/sys/block/${disk}`;
-  if (!existsSync(folder)) return [];
-  const partitions = readdirSync(folder).filter((name) => name.startsWith(`${disk}p`));
+  const partitions = entriesIfThere(folder).filter((name) => name.startsWith(`${disk}p`));
   return [disk, ...partitions].map((name) => {
     const path = name === disk ? `${folder}/dev` : `${folder}/${name}/dev`;
-    return { name, number: existsSync(path) ? readFileSync(path, 'utf8').trim() : '' };
+    return { name, number: readIfThere(path)?.trim() ?? '' };
   });
 }
 
@@ -56,8 +56,8 @@ function swapsOn(disk: string): string[] {
 
 function stackedOn(disk: string): string[] {
   return devicesOf(disk).flatMap(({ name }) => {
-    const folder = `/sys/class/block/${name}/holders`;
-    return existsSync(folder) ? readdirSync(folder).map((holder) => `below ${holder}`) : [];
+    const holders = entriesIfThere(`/sys/class/block/${name}/holders`);
+    return holders.map((holder) => `below ${holder}`);
   });
 }
 
