@@ -1,15 +1,46 @@
 /**
- * Owns: `--all`: one thing done to every device, to many at once: one that waits for its backend
- * does not keep the others.
+ * Owns: `DEV | --all`: the words of it, and one thing done to one device or to all, to many at
+ * once: one that waits for its backend does not keep the others.
  * Runs in: the CLI.
  * Must not: stop at the first device that refuses; every refusal is told, the last as the error.
  */
+import type { Argv } from 'yargs';
 import { asGatewayError, type GatewayError } from '../src/protocols/errors.ts';
-import type { Context } from './command.ts';
+import { type Context, usageError } from './command.ts';
 
 const MAXIMUM_AT_ONCE = 32;
 
-export async function forEachDevice(
+interface DeviceOrAll {
+  readonly device: string | undefined;
+  readonly all: boolean | undefined;
+}
+
+/** `verb` as the help begins: `Recover` every device. */
+export function deviceOrAll(yargs: Argv, verb: string) {
+  return yargs
+    .positional('device', {
+      type: 'string',
+      describe: 'N, ublkbN, /dev/ublkbN or the name given to connect',
+    })
+    .option('all', { type: 'boolean', describe: `${verb} every device` });
+}
+
+/** Throws UNBD_USAGE unless one of them was given, and not both. */
+export function requireDeviceOrAll(command: string, { device, all }: DeviceOrAll): void {
+  if ((all === true) !== (device !== undefined)) return;
+  throw usageError(`${command} needs either a device or --all`, 'see: ublk-nbd list');
+}
+
+export async function forDeviceOrAll(
+  { device }: DeviceOrAll,
+  context: Context,
+  act: (device: string) => Promise<void>,
+): Promise<void> {
+  if (device === undefined) await forEachDevice(context, act);
+  else await act(device);
+}
+
+async function forEachDevice(
   { gateway, warn }: Context,
   act: (path: string) => Promise<void>,
 ): Promise<void> {

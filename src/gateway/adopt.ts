@@ -6,6 +6,7 @@
  */
 
 import { asGatewayError } from '../protocols/errors.ts';
+import { isStarted } from './control.ts';
 import { Device } from './device.ts';
 import { cleanUp } from './disconnect.ts';
 import { endServerProcess } from './end-process.ts';
@@ -65,8 +66,7 @@ async function settle(host: Host, device: Device): Promise<void> {
   device.update({ owner: host.owner });
   if (device.state === 'DEAD') return;
   const info = await host.control.info(id);
-  const isStopped = info === undefined || info.state === 'DEAD';
-  if (device.state === 'STOPPING' && (isStopped || record.phase === 'adding')) {
+  if (device.state === 'STOPPING' && (!isStarted(info) || record.phase === 'adding')) {
     host.log('info', id, `cleaned away: its owner ended in phase ${record.phase}`);
     await cleanUpIfOurs(host, device);
     return;
@@ -76,7 +76,7 @@ async function settle(host: Host, device: Device): Promise<void> {
     device.setState('CONNECTED');
     device.update({ phase: 'live' });
   }
-  if (isStopped) {
+  if (!isStarted(info)) {
     await buryDevice(host, device, 'the device was deleted while no controller was there');
   } else if (await isServed(host, device, info.state)) {
     host.tell('adopted', id, `from process ${owner.pid}`);

@@ -35,6 +35,11 @@ export interface DriverInfo {
   readonly serverPid: number;
 }
 
+/** Whether requests can come: it is there, was started, and is not stopped. */
+export function isStarted<T extends { readonly state: string }>(info: T | undefined): info is T {
+  return info !== undefined && info.state !== 'DEAD';
+}
+
 /** What became of a disk that was to be stopped; `unflushed`: it was written all the same. */
 export type FlushResult = 'stopped' | 'unwritten' | 'unflushed';
 

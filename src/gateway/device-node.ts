@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { GatewayError, oneLine } from '../protocols/errors.ts';
 import { CONTAINER_FLAGS } from './control-error.ts';
 import { blockPath, charPath, LINK_FOLDER, linkPath } from './device-name.ts';
-import { describeHolders, isHeldByHelper } from './holders.ts';
+import { findHolders, type Holders } from './holders.ts';
 import { readMounts } from './mount-table.ts';
 import { entriesIfThere, readIfThere } from './sysfs.ts';
 import { runTool } from './tool.ts';
@@ -36,10 +36,7 @@ export interface DeviceNodes {
   remove(paths: readonly string[]): Promise<void>;
   makeLink(name: string, id: number): Promise<void>;
   removeLink(name: string, id: number): Promise<void>;
-  /** Who holds the disk, for a message. */
-  describeHolders(id: number): string;
-  /** A helper of an earlier disconnect is not done with it. */
-  isHeldByHelper(id: number): boolean;
+  findHolders(id: number): Holders;
 }
 
 export const deviceNodes: DeviceNodes = {
@@ -49,8 +46,7 @@ export const deviceNodes: DeviceNodes = {
   remove,
   makeLink,
   removeLink,
-  describeHolders,
-  isHeldByHelper,
+  findHolders,
 };
 
 async function ensureChar(id: number): Promise<readonly string[]> {

@@ -145,8 +145,8 @@ export async function removeFromDriver(host: Host, id: number): Promise<void> {
 function withHolders(host: Host, device: Device, error: unknown): GatewayError {
   const cause = asGatewayError(error);
   if (cause.code !== 'UNBD_DEVICE_BUSY') return cause;
-  const holders = host.nodes.describeHolders(device.id);
-  const what = holders === '' ? 'is in use' : `is in use: ${holders}`;
+  const { users } = host.nodes.findHolders(device.id);
+  const what = users === '' ? 'is in use' : `is in use: ${users}`;
   return new GatewayError('UNBD_DEVICE_BUSY', `${blockPath(device.id)} ${what}`, {
     hint: `end that, or run: ublk-nbd disconnect --force ${device.id}`,
     cause,

@@ -12,6 +12,7 @@ import { FEATURE_NAMES } from './features.ts';
 import { readMounts } from './mount-table.ts';
 import { helperPath, loadAddon } from './native.ts';
 import { runDir } from './run-dir.ts';
+import { readIfThere } from './sysfs.ts';
 import { runTool } from './tool.ts';
 
 export interface Check {
@@ -204,5 +205,5 @@ function readText(path: string): string {
 }
 
 function readOptional(path: string): string | undefined {
-  return existsSync(path) ? readText(path).trim() : undefined;
+  return readIfThere(path)?.trim();
 }

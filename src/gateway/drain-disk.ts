@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
-import type { FlushResult } from './control.ts';
+import { type FlushResult, isStarted } from './control.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
 import { askUnflushed, type Drain, lossOf, NOTHING_UNFLUSHED } from './drain.ts';
@@ -64,13 +64,16 @@ function startFlush(host: Host, id: number): Flush {
  * interrupted disconnect left behind ends with its flush.
  */
 export async function refuseWhileOpen(host: Host, id: number, drain: Drain): Promise<void> {
-  for (let waitedMs = 0; host.nodes.describeHolders(id) !== ''; waitedMs += POLL_MS) {
-    if (waitedMs >= OPENER_PATIENCE_MS) throw new GatewayError('UNBD_DEVICE_BUSY', 'in use');
+  let waitedMs = 0;
+  for (;;) {
+    const { users, hasHelper } = host.nodes.findHolders(id);
+    if (users !== '' && waitedMs >= OPENER_PATIENCE_MS) {
+      throw new GatewayError('UNBD_DEVICE_BUSY', 'in use');
+    }
+    if (users === '' && (!hasHelper || drain.over.aborted)) return;
+    if (users === '' && drain.interrupted.aborted) throw interrupted(id);
     await delay(POLL_MS);
-  }
-  while (!drain.over.aborted && host.nodes.isHeldByHelper(id)) {
-    if (drain.interrupted.aborted) throw interrupted(id);
-    await delay(POLL_MS);
+    waitedMs += POLL_MS;
   }
 }
 
@@ -92,7 +95,7 @@ async function follow(
     const first = await Promise.race([flush.result, over, interruption, died]);
     if (first === 'interrupted') {
       flush.cancel();
-      if (await isStopped(host, id)) return 'stopped';
+      if (!isStarted(await host.control.info(id))) return 'stopped';
       throw interrupted(id);
     }
     if (typeof first === 'string') return first;
@@ -129,11 +132,6 @@ function told<T>(signal: AbortSignal, value: T): Promise<T> {
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
   });
-}
-
-async function isStopped(host: Host, id: number): Promise<boolean> {
-  const info = await host.control.info(id);
-  return info === undefined || info.state === 'DEAD';
 }
 
 /** The end of a server process also follows a STOP; then the driver's device is DEAD. */

@@ -97,7 +97,10 @@ export function lossOf(
     ...(pagesFailed ? ['what the page cache could not write is lost'] : []),
     ...(unflushed?.writes === 0 ? [] : [inDoubt(unflushed)]),
   ];
-  const text = `${blockPath(id)} was removed without its backend: ${what.join(', and ')}`;
+  return dataLost(`${blockPath(id)} was removed without its backend: ${what.join(', and ')}`);
+}
+
+export function dataLost(text: string): GatewayError {
   return new GatewayError('UNBD_DATA_LOST', text, {
     hint: 'check the image before it is used again',
   });

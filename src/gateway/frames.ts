@@ -3,7 +3,9 @@
  * Runs in: the CLI, the controller and server processes; no I/O of its own.
  * Must not: keep or decode more than one bounded frame; a decoder is one connection's.
  */
-import { Packr, Unpackr } from 'msgpackr';
+// Not the package's main entry: it loads a native decoder, half of the start of a process.
+import { Packr } from 'msgpackr/pack';
+import { Unpackr } from 'msgpackr/unpack';
 import { GatewayError } from '../protocols/errors.ts';
 
 export const MAXIMUM_FRAME_BYTES = 1024 * 1024;

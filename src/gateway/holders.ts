@@ -13,21 +13,27 @@ const MAXIMUM_PROCESSES = 10_000;
 /** The name of its process, as the kernel cuts it. */
 const HELPER = 'ublk-nbd-helper';
 
-/** `mounted at /mnt, open in mkfs (pid 12)`; empty when nothing is found. */
-export function describeHolders(id: number): string {
-  const disk = `ublkb${id}`;
-  const found = [...mountsOn(disk), ...swapsOn(disk), ...stackedOn(disk), ...openIn(disk)];
-  const more = found.length - MAXIMUM_NAMED;
-  const named = found.slice(0, MAXIMUM_NAMED).join(', ');
-  return more > 0 ? `${named} and ${more} more` : named;
+export interface Holders {
+  /** `mounted at /mnt, open in mkfs (pid 12)`; empty when nobody uses the disk. */
+  readonly users: string;
+  /** A helper of ours that waits for the backend cannot be ended, and is no user. */
+  readonly hasHelper: boolean;
 }
 
-/**
- * Whether a helper of ours still has the disk open: one that waits for the backend cannot be ended,
- * and is no user.
- */
-export function isHeldByHelper(id: number): boolean {
-  return processesWith(`ublkb${id}`).some(({ name }) => name === HELPER);
+/** Looks at every process once. */
+export function findHolders(id: number): Holders {
+  const disk = `ublkb${id}`;
+  const processes = processesWith(disk);
+  const openIn = processes
+    .filter(({ name }) => name !== HELPER)
+    .map(({ name, pid }) => `open in ${name} (pid ${pid})`);
+  const found = [...mountsOn(disk), ...swapsOn(disk), ...stackedOn(disk), ...openIn];
+  const more = found.length - MAXIMUM_NAMED;
+  const named = found.slice(0, MAXIMUM_NAMED).join(', ');
+  return {
+    users: more > 0 ? `${named} and ${more} more` : named,
+    hasHelper: openIn.length < processes.length,
+  };
 }
 
 /** The disk and its partitions as /sys has them: folder and device number. */
@@ -59,12 +65,6 @@ function stackedOn(disk: string): string[] {
     const holders = entriesIfThere(`/sys/class/block/${name}/holders`);
     return holders.map((holder) => `below ${holder}`);
   });
-}
-
-function openIn(disk: string): string[] {
-  return processesWith(disk)
-    .filter(({ name }) => name !== HELPER)
-    .map(({ name, pid }) => `open in ${name} (pid ${pid})`);
 }
 
 function processesWith(disk: string): { readonly name: string; readonly pid: string }[] {

@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError, oneLine } from '../protocols/errors.ts';
 import { callController } from './client.ts';
 import { findPartition } from './device-node.ts';
-import { DEFAULT_DRAIN_TIMEOUT_MS, whenStalled } from './drain.ts';
+import { DEFAULT_DRAIN_TIMEOUT_MS, dataLost, whenStalled } from './drain.ts';
 import type { ConnectOptions, DeviceView } from './messages.ts';
 import { type Mount, mountsAt } from './mount-table.ts';
 import { runTool, type ToolResult } from './tool.ts';
@@ -137,13 +137,7 @@ async function unmountInTime(
 async function giveUp(device: DeviceView, path: string, limitMs: number): Promise<GatewayError> {
   await callController('disconnect', { device: device.path, force: true, drainTimeoutMs: 0 });
   const text = `${device.path} was removed from under ${path}: its backend took nothing for `;
-  return new GatewayError(
-    'UNBD_DATA_LOST',
-    `${text}${limitMs / 1000} s, so what was not written is lost`,
-    {
-      hint: 'check the image before it is used again',
-    },
-  );
+  return dataLost(`${text}${limitMs / 1000} s, so what was not written is lost`);
 }
 
 function mountPoint(directory: string): string {

@@ -9,6 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError } from '../protocols/errors.ts';
 import { judgeIdentity } from '../protocols/nbd/identity.ts';
+import { isStarted } from './control.ts';
 import type { Device } from './device.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
@@ -101,8 +102,7 @@ export async function failDevice(host: Host, device: Device, reason: string): Pr
 
 /** Then there is nothing to recover, and nothing that waits. */
 async function isGone(host: Host, device: Device): Promise<boolean> {
-  const info = await host.control.info(device.id).catch(() => ({ state: 'LIVE' }));
-  return info === undefined || info.state === 'DEAD';
+  return !isStarted(await host.control.info(device.id).catch(() => ({ state: 'LIVE' })));
 }
 
 function recovered(host: Host, device: Device, durationMs: number): void {

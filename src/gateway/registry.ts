@@ -6,7 +6,7 @@
  */
 import { linkSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Packr } from 'msgpackr';
+import { Packr } from 'msgpackr/pack';
 import type { BackendInfo } from '../protocols/adapter.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { ProcessIdentity } from './process.ts';

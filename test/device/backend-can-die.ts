@@ -8,11 +8,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull, isLeast } from '../support/amount.ts';
-import { type Backend, freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
+import { freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
 import { dd, MIB } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { replays, serverPid, untilState } from '../support/kills.ts';
+import { killBackend, replays, serverPid, untilState } from '../support/kills.ts';
 import { run, shell, until } from '../support/process.ts';
 import { connect, listed } from '../support/product.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
@@ -21,11 +21,6 @@ import { verifyThrough } from '../support/under-load.ts';
 const KILLS = isFull ? 50 : isLeast ? 2 : isBrief ? 3 : 10;
 const QEMU_KILLS = isFull ? 50 : isBrief ? 2 : 5;
 const OUTAGE_MS = isFull ? 10_000 : 1000;
-
-async function kill(backend: Backend): Promise<void> {
-  process.kill(backend.pid, 'SIGKILL');
-  await backend.stop();
-}
 
 claim(`fio verifies while nbdkit is killed -9 ${KILLS} times`, async (scope) => {
   const backend = await SlowNbdkit.start(scope, 64);
@@ -55,7 +50,7 @@ claimToo(`fio verifies while qemu-nbd is killed -9 ${QEMU_KILLS} times`, async (
   let backend = await restart();
   const device = await connect(scope, backend.target);
   const fail = async (): Promise<void> => {
-    await kill(backend);
+    await killBackend(backend);
     await untilState(device, /HOLDING/);
     backend = await restart();
     await untilState(device, /CONNECTED/);
@@ -71,7 +66,7 @@ claim('when the wait is over I/O is EIO at once, and works again later', async (
   const device = await connect(scope, backend.target, '--reconnect-delay', '2');
   const file = new DirectFile(device.path);
   scope.defer(() => file.close());
-  await kill(backend);
+  await killBackend(backend);
   const startedAtMs = Date.now();
   assert.equal(
     errorOf(() => file.read(MIB, 4096)),
@@ -96,7 +91,7 @@ claim('the server process dies while the backend is away: the wait goes on', asy
   const words = ['pattern', String(16 * MIB)];
   const backend = await startNbdkit(scope, words, 'tcp', port);
   const device = await connect(scope, backend.target, '--reconnect-delay', 'inf');
-  await kill(backend);
+  await killBackend(backend);
   const wanted = ['dd', 'status=none', 'bs=4096', 'count=1', 'skip=256', 'iflag=direct'];
   const reading = run([...wanted, `if=${device.path}`, `of=${scope.path('read')}`]);
   await untilState(device, /HOLDING/);
@@ -120,7 +115,7 @@ claimToo(
     const device = await connect(scope, backend.target, '--reconnect-delay', String(waitMs / 1000));
     const pid = await serverPid(device);
     const startedAtMs = Date.now();
-    await kill(backend);
+    await killBackend(backend);
     const reading = dd(`if=${device.path}`, 'of=/dev/null', 'bs=4096', 'count=1', 'iflag=direct');
     // Late enough that a wait which began anew with the successor would show.
     await delay(waitMs / 2);
@@ -143,7 +138,7 @@ claim('another image behind the same address is FATAL, and is never read', async
     const port = await freePort();
     const backend = await startNbdkit(scope, first, 'tcp', port);
     const device = await connect(scope, backend.target);
-    await kill(backend);
+    await killBackend(backend);
     const other = await startNbdkit(scope, second, 'tcp', port);
     await untilState(device, /FATAL/);
     assert.match((await listed(device.path)).reason ?? '', reason);

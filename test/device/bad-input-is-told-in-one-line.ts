@@ -4,13 +4,11 @@
  * Method: each way to be wrong, through the command line; `claim` looks for leftovers after every
  * one.
  */
-import assert from 'node:assert/strict';
-import { createServer, type Server } from 'node:net';
 import { freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
 import { claim } from '../support/claim.ts';
+import { startMute } from '../support/mute-backend.ts';
 import { must, run, shell } from '../support/process.ts';
 import { assertRefused, commandOf, commandOfNobody, connect, ublkNbd } from '../support/product.ts';
-import type { Scope } from '../support/scope.ts';
 
 /**
  * A line of arguments that is wrong by itself, its code and exit status, and what the line has to
@@ -70,29 +68,14 @@ for (const [what, words, code, status, text] of [
   });
 }
 
-/** A backend that says `greeting` and nothing more. */
-async function startMute(scope: Scope, greeting: string): Promise<string> {
-  const server: Server = createServer((socket) => {
-    socket.on('error', () => undefined);
-    socket.write(greeting);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  scope.defer(() => {
-    server.close();
-  });
-  const address = server.address();
-  assert(address !== null && typeof address === 'object');
-  return `127.0.0.1:${address.port}`;
-}
-
 claim('a backend that greets and then hangs meets the deadline of the handshake', async (scope) => {
-  const target = await startMute(scope, 'NBDMAGIC');
+  const { target } = await startMute(scope, 'NBDMAGIC');
   const outcome = await ublkNbd(['connect', target]);
   assertRefused(outcome, 'UNBD_BACKEND_TIMEOUT', 5, new RegExp(target));
 });
 
 claim('what is no NBD backend is refused as UNBD_BACKEND_PROTOCOL', async (scope) => {
-  const target = await startMute(scope, 'SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n');
+  const { target } = await startMute(scope, 'SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n');
   assertRefused(await ublkNbd(['connect', target]), 'UNBD_BACKEND_PROTOCOL', 6, /NBD/);
 });
 

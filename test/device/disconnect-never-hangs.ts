@@ -8,9 +8,10 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isSlow } from '../support/amount.ts';
-import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
+import { freePort, startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
+import { killBackend, untilState } from '../support/kills.ts';
 import { describe, must, type Outcome, run, shell, until } from '../support/process.ts';
 import {
   assertRefused,
@@ -34,20 +35,11 @@ interface Lost {
   readonly port: number;
 }
 
-async function kill(backend: Backend): Promise<void> {
-  process.kill(backend.pid, 'SIGKILL');
-  await backend.stop().catch(() => undefined);
-}
-
 /** A write that the backend acknowledges and never flushes. */
 function write(device: Device): void {
   const file = new DirectFile(device.path);
   file.write(8192, Buffer.alloc(4096, 'x'));
   file.close();
-}
-
-async function untilState(device: Device, wanted: RegExp): Promise<void> {
-  await until(`it is ${wanted.source}`, async () => wanted.test((await listed(device.path)).state));
 }
 
 /** A device whose backend is gone, and what was written to it never flushed. */
@@ -56,7 +48,7 @@ async function lost(scope: Scope, isWritten: boolean, ...options: string[]): Pro
   const backend = await startNbdkit(scope, ['memory', '32M'], 'tcp', port);
   const device = await connect(scope, backend.target, ...options);
   if (isWritten) write(device);
-  await kill(backend);
+  await killBackend(backend);
   await untilState(device, /HOLDING|FAILING/);
   return { device, port };
 }
@@ -167,7 +159,7 @@ async function lostUnderMount(scope: Scope): Promise<{ device: Device; folder: s
   await shell(`mkdir ${folder}; mount ${device.path} ${folder}; echo kept > ${folder}/file; sync`);
   // Whoever writes after the loss may have to wait for the journal.
   await shell(`echo lost > ${folder}/another`);
-  await kill(backend);
+  await killBackend(backend);
   scope.defer(async () => void (await run(['umount', '--lazy', folder])));
   return { device, folder };
 }
@@ -197,7 +189,7 @@ claim('connect --foreground ends on SIGTERM within the drain', async (scope) => 
   await until('it is connected', () => /^\/dev\/ublkb\d+\n/.test(running.stdout()));
   const [device] = await list();
   assert(device !== undefined);
-  await kill(backend);
+  await killBackend(backend);
   const startedAtMs = Date.now();
   running.kill('SIGTERM');
   const outcome = await running.exited;

@@ -7,9 +7,9 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { startNbdkit } from '../support/backends.ts';
 import { claim } from '../support/claim.ts';
+import { startMute } from '../support/mute-backend.ts';
 import { describe, type Running } from '../support/process.ts';
 import { startUblkNbd, ublkNbdMust } from '../support/product.ts';
 
@@ -46,19 +46,9 @@ for (const [what, seen] of stages) {
 }
 
 claim('Ctrl-C while the backend does not answer leaves nothing, at once', async (scope) => {
-  let connections = 0;
-  const server = createServer((socket) => {
-    connections += 1;
-    socket.on('error', () => undefined);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  scope.defer(() => {
-    server.close();
-  });
-  const address = server.address();
-  assert(address !== null && typeof address === 'object');
-  const running = startUblkNbd(scope, ['connect', `127.0.0.1:${address.port}`]);
-  await interruptWhen(running, () => connections > 0);
+  const backend = await startMute(scope);
+  const running = startUblkNbd(scope, ['connect', backend.target]);
+  await interruptWhen(running, () => backend.connections() > 0);
   const outcome = await running.exited;
   assert.equal(outcome.status, 130, describe(outcome));
   assert.match(outcome.stderr, /^[^\n]*interrupted[^\n]*\n$/i);

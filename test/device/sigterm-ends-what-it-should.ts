@@ -5,11 +5,11 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
 import { controllerPid } from '../support/leftovers.ts';
+import { startMute } from '../support/mute-backend.ts';
 import { describe, until } from '../support/process.ts';
 import { connect, list, listed, startUblkNbd, ublkNbd, ublkNbdMust } from '../support/product.ts';
 
@@ -109,17 +109,9 @@ claimToo('SIGTERM to a foreground process and its server process at once', async
 });
 
 claimToo('SIGTERM to a connect that waits leaves nothing', async (scope) => {
-  let connections = 0;
-  const server = createServer((socket) => {
-    connections += 1;
-    socket.on('error', () => undefined);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  scope.defer(() => void server.close());
-  const address = server.address();
-  assert(address !== null && typeof address === 'object');
-  const running = startUblkNbd(scope, ['connect', `127.0.0.1:${address.port}`]);
-  await until('it waits', () => connections > 0, 120_000);
+  const backend = await startMute(scope);
+  const running = startUblkNbd(scope, ['connect', backend.target]);
+  await until('it waits', () => backend.connections() > 0, 120_000);
   running.kill('SIGTERM');
   assert.equal((await running.exited).status, 130);
 });

@@ -28,6 +28,7 @@ const MINUTES = setting('MINUTES') ?? (isFull ? 20 : 0);
 const SEED = setting('SEED') ?? Date.now() % 1_000_000;
 /** Until nothing is made for the first time any more. */
 const WARM_UP_CYCLES = 2;
+const SETTLE_MS = 250;
 const FAULTS_AT_A_TIME = isBrief ? 3 : 10;
 const TIMEOUT_MS = 1_800_000 + 3 * MINUTES * 60_000;
 
@@ -36,8 +37,14 @@ async function controllerUsage(): Promise<Usage> {
   const pid = controllerPid();
   assert(pid !== undefined, 'a controller runs');
   // The connection of that command has ended for us before it has for the controller.
-  await delay(500);
-  return usageOf(pid);
+  let usage = usageOf(pid);
+  await until('two looks at the controller find the same', async () => {
+    const before = usage;
+    await delay(SETTLE_MS);
+    usage = usageOf(pid);
+    return usage.descriptors === before.descriptors;
+  });
+  return usage;
 }
 
 claim(

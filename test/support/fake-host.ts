@@ -4,6 +4,7 @@
  * Runs in: unit test processes.
  * Must not: know the order of the steps; tests say what they expect of it.
  */
+import { connectDevice } from '../../src/gateway/connect.ts';
 import type { Control } from '../../src/gateway/control.ts';
 import type { Device } from '../../src/gateway/device.ts';
 import type { DeviceNodes } from '../../src/gateway/device-node.ts';
@@ -162,8 +163,7 @@ function fakeNodes(call: Call, calls: string[]): DeviceNodes {
     },
     makeLink: (name) => call(`link ${name}`, undefined),
     removeLink: (name) => call(`unlink ${name}`, undefined),
-    describeHolders: () => '',
-    isHeldByHelper: () => false,
+    findHolders: () => ({ users: '', hasHelper: false }),
   };
 }
 
@@ -210,4 +210,18 @@ function fakeServerProcess(
     },
     waitForExit: async () => !alive,
   };
+}
+
+/** A host with one device that is CONNECTED; what that took is not among its calls. */
+export async function connectedDevice(
+  folder: string,
+  faults: Faults = {},
+  options: Partial<ConnectOptions> = {},
+): Promise<{ readonly host: FakeHost; readonly device: Device }> {
+  const host = fakeHost(folder, faults);
+  const { signal } = new AbortController();
+  const context = { signal, progress: () => undefined };
+  const device = await connectDevice(host, optionsFor(options), context);
+  host.calls.length = 0;
+  return { host, device };
 }

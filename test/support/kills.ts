@@ -5,6 +5,7 @@
  * Must not: take a recovery for one before the successor is another process.
  */
 import assert from 'node:assert/strict';
+import type { Backend } from './backends.ts';
 import { controllerPid } from './leftovers.ts';
 import { until } from './process.ts';
 import { type Device, listed, ublkNbdMust } from './product.ts';
@@ -27,6 +28,12 @@ export async function untilServedByAnother(device: Device, pid: number): Promise
     return state === 'CONNECTED' && now !== pid;
   });
   return now;
+}
+
+/** Kills a backend that is a child of the test, and waits until it is dead. */
+export async function killBackend(backend: Backend): Promise<void> {
+  process.kill(backend.pid, 'SIGKILL');
+  await backend.stop().catch(() => undefined);
 }
 
 /** Kills the server process with `signal`; waits for the next. */

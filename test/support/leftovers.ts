@@ -27,15 +27,19 @@ function processes(): string[] {
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
       try {
-        const state = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '')[0];
         const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
         const ours = /ublk-nbd(-helper|: |\.js)|gateway\/(server|controller)-main/.test(command);
         const stays = /ublk-nbd: (controller|spare)|controller-main/.test(command);
-        return ours && !stays && state !== 'Z' ? [`process ${pid}: ${command}`] : [];
+        return ours && !stays && isAlive(pid) ? [`process ${pid}: ${command}`] : [];
       } catch {
         return [];
       }
     });
+}
+
+/** Not a zombie; throws when it is not there at all. */
+function isAlive(pid: string): boolean {
+  return !/^.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
 }
 
 /** The controller's process, where one runs. */
@@ -53,8 +57,7 @@ function pidOf(pattern: RegExp): number | undefined {
     if (!/^\d+$/.test(name)) continue;
     try {
       const command = readFileSync(`/proc/${name}/cmdline`, 'utf8');
-      const state = readFileSync(`/proc/${name}/stat`, 'utf8').replace(/^.*\) /s, '')[0];
-      if (pattern.test(command) && state !== 'Z') return Number(name);
+      if (pattern.test(command) && isAlive(name)) return Number(name);
     } catch {
       // It ended while we looked.
     }

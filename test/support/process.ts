@@ -138,15 +138,21 @@ function tail(text: string): string {
   return text.length <= 4000 ? text : `…${text.slice(-4000)}`;
 }
 
-/** Waits until `condition` holds; asks often, since what it waits for has no event. */
+/**
+ * Waits until `condition` holds; asks often, since what it waits for has no event, but leaves most
+ * of a slow processor to what it waits for.
+ */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
   timeoutMs = 60_000,
 ): Promise<void> {
   const deadlineMs = Date.now() + timeoutMs;
-  while (!(await condition())) {
+  for (;;) {
+    const askedAtMs = Date.now();
+    if (await condition()) return;
     assert(Date.now() < deadlineMs, `waited ${timeoutMs} ms in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    const pauseMs = Math.max(20, 2 * (Date.now() - askedAtMs));
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pauseMs, 500)));
   }
 }

@@ -179,7 +179,7 @@ t.test('one that ends later leaves a DEAD device with the reason, until disconne
 t.test('a disk that somebody has open is stopped by force only', async (t) => {
   const host = fakeHost(t.testdir());
   const device = await connectDevice(host, options, context());
-  host.nodes.describeHolders = () => 'open in cat (pid 7)';
+  host.nodes.findHolders = () => ({ users: 'open in cat (pid 7)', hasHelper: false });
   await t.rejects(endDevice(host, device, { force: false }), {
     code: 'UNBD_DEVICE_BUSY',
     message: '/dev/ublkb0 is in use: open in cat (pid 7)',

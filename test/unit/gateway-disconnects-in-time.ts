@@ -4,11 +4,10 @@
  * Method: connectDevice over a host without a kernel, whose flush waits for the test.
  */
 import t, { type Test } from 'tap';
-import { connectDevice } from '../../src/gateway/connect.ts';
 import type { FlushResult } from '../../src/gateway/control.ts';
 import type { Device } from '../../src/gateway/device.ts';
 import { endDevice } from '../../src/gateway/disconnect.ts';
-import { type FakeHost, type Faults, fakeHost, optionsFor } from '../support/fake-host.ts';
+import { connectedDevice, type FakeHost, type Faults } from '../support/fake-host.ts';
 
 const AT_ONCE = { force: false, drainTimeoutMs: 0 };
 
@@ -21,9 +20,7 @@ interface Setup {
 
 /** `unflushed`: how many writes the server process says that the backend never flushed. */
 async function connected(t: Test, unflushed?: number, faults: Faults = {}): Promise<Setup> {
-  const host = fakeHost(t.testdir(), faults);
-  const { signal } = new AbortController();
-  const device = await connectDevice(host, optionsFor(), { signal, progress: () => undefined });
+  const { host, device } = await connectedDevice(t.testdir(), faults);
   const { peer } = device;
   if (peer === undefined) throw new Error('there is no peer');
   const request = peer.request.bind(peer);
@@ -38,7 +35,6 @@ async function connected(t: Test, unflushed?: number, faults: Faults = {}): Prom
       waiting.end = resolve;
     });
   };
-  host.calls.length = 0;
   return { host, device, flushed: (result) => waiting.end(result) };
 }
 
@@ -114,7 +110,7 @@ t.test('a recovery that does not end is bounded by the drain', async (t) => {
 
 t.test('a disk in use is refused at once in a recovery, which goes on', async (t) => {
   const { host, device } = await connected(t, 1, { hanging: 'recover_start 0' });
-  host.nodes.describeHolders = () => 'mounted at /mnt';
+  host.nodes.findHolders = () => ({ users: 'mounted at /mnt', hasHelper: false });
   host.endServerProcess('was killed by SIGKILL');
   await untilCalled(host, 'recover_start 0');
   await t.rejects(endDevice(host, device, AT_ONCE), { code: 'UNBD_DEVICE_BUSY' });

@@ -9,7 +9,14 @@ import type { Device } from '../../src/gateway/device.ts';
 import { endDevice } from '../../src/gateway/disconnect.ts';
 import { Heartbeat } from '../../src/gateway/heartbeat.ts';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
-import { backend, type FakeHost, type Faults, fakeHost, optionsFor } from '../support/fake-host.ts';
+import {
+  backend,
+  connectedDevice,
+  type FakeHost,
+  type Faults,
+  fakeHost,
+  optionsFor,
+} from '../support/fake-host.ts';
 
 /** Everything but QUIESCE: what Linux 6.12 offers. */
 const OLD_FEATURES = 0x1fen;
@@ -23,25 +30,8 @@ const RECOVERY = [
   'recover_end 0',
 ];
 
-interface Setup {
-  readonly host: FakeHost;
-  readonly device: Device;
-}
-
-async function connected(
-  t: Test,
-  faults: Faults = {},
-  options: Partial<ConnectOptions> = {},
-): Promise<Setup> {
-  const host = fakeHost(t.testdir(), faults);
-  const signal = new AbortController().signal;
-  const device = await connectDevice(host, optionsFor(options), {
-    signal,
-    progress: () => undefined,
-  });
-  host.calls.length = 0;
-  return { host, device };
-}
+const connected = (t: Test, faults?: Faults, options?: Partial<ConnectOptions>) =>
+  connectedDevice(t.testdir(), faults, options);
 
 async function untilSettled(device: Device): Promise<void> {
   for (let turn = 0; turn < 3; turn += 1) {

@@ -4,12 +4,11 @@
  * Method: upgradeDevice over a host without a kernel.
  */
 import t, { type Test } from 'tap';
-import { connectDevice } from '../../src/gateway/connect.ts';
 import type { Device } from '../../src/gateway/device.ts';
 import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { upgradeDevice } from '../../src/gateway/upgrade.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
-import { type FakeHost, type Faults, fakeHost, optionsFor, VERSION } from '../support/fake-host.ts';
+import { connectedDevice, type FakeHost, type Faults, VERSION } from '../support/fake-host.ts';
 
 const TEST = ['launch', 'arrival', 'peer ping', 'peer selfTest'];
 const HAND_OVER = [
@@ -32,11 +31,7 @@ async function connected(
   faults: Faults = {},
   options: Partial<ConnectOptions> = {},
 ): Promise<Setup> {
-  const host = fakeHost(t.testdir(), faults);
-  const { signal } = new AbortController();
-  const context = { signal, progress: () => undefined };
-  const device = await connectDevice(host, optionsFor(options), context);
-  host.calls.length = 0;
+  const { host, device } = await connectedDevice(t.testdir(), faults, options);
   const upgrade = (version = VERSION) =>
     device.exclusive(() => upgradeDevice(host, device, version));
   return { host, device, upgrade };

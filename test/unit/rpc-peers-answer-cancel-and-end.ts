@@ -9,7 +9,7 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Packr } from 'msgpackr';
+import { Packr } from 'msgpackr/pack';
 import t, { type Test } from 'tap';
 import { FrameDecoder } from '../../src/gateway/frames.ts';
 import { RPC_VERSION } from '../../src/gateway/messages.ts';
