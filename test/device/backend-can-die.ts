@@ -129,7 +129,7 @@ claimToo(
   },
 );
 
-claim('another image behind the same address is FATAL, and is never read', async (scope) => {
+claimToo('another image behind the same address is FATAL, and is never read', async (scope) => {
   for (const [first, second, reason] of [
     [['memory', '16M'], ['memory', '8M'], /smaller/],
     [['memory', '16M'], ['-r', 'memory', '16M'], /read-only/],

@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { isBrief, isFull } from '../support/amount.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { DiskModel } from '../support/disk-model.ts';
 import { ForgetfulBackend } from '../support/forgetful-backend.ts';
@@ -64,7 +64,7 @@ function contents(file: DirectFile): Map<number, number> {
 for (const policy of ['replay', 'trust'] as const) {
   const what =
     policy === 'replay' ? 'what was acknowledged is there' : 'what was unflushed is lost';
-  claim(`--unflushed ${policy}: after a kill ${what}`, async (scope) => {
+  claimToo(`--unflushed ${policy}: after a kill ${what}`, async (scope) => {
     const backend = await ForgetfulBackend.start(scope, 1);
     const device = await connect(scope, backend.target, '--unflushed', policy);
     const file = new DirectFile(device.path);
@@ -79,7 +79,7 @@ for (const policy of ['replay', 'trust'] as const) {
   });
 }
 
-claim('--unflushed fail-flush: the next fsync fails, once, and no other I/O', async (scope) => {
+claimToo('--unflushed fail-flush: the next fsync fails, once, and no other I/O', async (scope) => {
   const backend = await ForgetfulBackend.start(scope, 1);
   const device = await connect(scope, backend.target, '--unflushed', 'fail-flush');
   const file = new DirectFile(device.path);

@@ -9,7 +9,7 @@ import { constants } from 'node:fs';
 import { isFull } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { KIB, MIB, patternBytes } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { connect, listed } from '../support/product.ts';
 
@@ -48,7 +48,7 @@ claim('of the reads that one in five fails, each is EIO or has the right bytes',
   await device.disconnect();
 });
 
-claim('an error of a write keeps its meaning', async (scope) => {
+claimToo('an error of a write keeps its meaning', async (scope) => {
   const words = ['--filter=error', 'memory', '16M', 'error-pwrite=ENOSPC'];
   const backend = await startNbdkit(scope, [...words, 'error-pwrite-rate=100%']);
   const device = await connect(scope, backend.target);

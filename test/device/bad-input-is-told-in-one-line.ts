@@ -5,7 +5,7 @@
  * one.
  */
 import { freePort, startNbdkit, startQemuNbd } from '../support/backends.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { startMute } from '../support/mute-backend.ts';
 import { must, run, shell } from '../support/process.ts';
 import { assertRefused, commandOf, commandOfNobody, connect, ublkNbd } from '../support/product.ts';
@@ -48,7 +48,7 @@ claim('a refused port is UNBD_BACKEND_UNREACHABLE', async () => {
   assertRefused(outcome, 'UNBD_BACKEND_UNREACHABLE', 5, new RegExp(`127\\.0\\.0\\.1:${port}`));
 });
 
-claim('an unknown export is refused with the names of those there are', async (scope) => {
+claimToo('an unknown export is refused with the names of those there are', async (scope) => {
   const image = scope.path('disk.img');
   await shell(`truncate -s 1M ${image}`);
   const words = ['--export-name', 'golden-image'];
@@ -62,24 +62,27 @@ for (const [what, words, code, status, text] of [
   ['an empty export', ['memory', '0'], 'UNBD_EXPORT_UNUSABLE', 7, /empty|size (is )?0/],
   ['an odd size', ['memory', '1049000'], 'UNBD_EXPORT_UNUSABLE', 7, /1049000.*512/],
 ] as const) {
-  claim(`${what} is refused as ${code}`, async (scope) => {
+  claimToo(`${what} is refused as ${code}`, async (scope) => {
     const backend = await startNbdkit(scope, words);
     assertRefused(await ublkNbd(['connect', backend.target]), code, status, text);
   });
 }
 
-claim('a backend that greets and then hangs meets the deadline of the handshake', async (scope) => {
-  const { target } = await startMute(scope, 'NBDMAGIC');
-  const outcome = await ublkNbd(['connect', target]);
-  assertRefused(outcome, 'UNBD_BACKEND_TIMEOUT', 5, new RegExp(target));
-});
+claimToo(
+  'a backend that greets and then hangs meets the deadline of the handshake',
+  async (scope) => {
+    const { target } = await startMute(scope, 'NBDMAGIC');
+    const outcome = await ublkNbd(['connect', target]);
+    assertRefused(outcome, 'UNBD_BACKEND_TIMEOUT', 5, new RegExp(target));
+  },
+);
 
-claim('what is no NBD backend is refused as UNBD_BACKEND_PROTOCOL', async (scope) => {
+claimToo('what is no NBD backend is refused as UNBD_BACKEND_PROTOCOL', async (scope) => {
   const { target } = await startMute(scope, 'SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n');
   assertRefused(await ublkNbd(['connect', target]), 'UNBD_BACKEND_PROTOCOL', 6, /NBD/);
 });
 
-claim('an id that is taken is refused as UNBD_DEVICE_EXISTS', async (scope) => {
+claimToo('an id that is taken is refused as UNBD_DEVICE_EXISTS', async (scope) => {
   const device = await connect(scope, 'null:16M', '--id', '5');
   const outcome = await ublkNbd(['connect', 'null:16M', '--id', '5']);
   assertRefused(outcome, 'UNBD_DEVICE_EXISTS', 8, /5/);

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { startNbdkit } from '../support/backends.ts';
 import { MIB } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { makeFilesystem } from '../support/filesystem.ts';
 import { describe, must, shell, start, until } from '../support/process.ts';
 import {
@@ -107,7 +107,7 @@ print('bound', flush=True)
 while True: print(s.recv(4096).decode(), flush=True)
 `;
 
-claim(
+claimToo(
   '--foreground says READY=1 when the device can be opened, and SIGTERM ends it',
   async (scope) => {
     const backend = await startNbdkit(scope, ['memory', '16M']);
@@ -134,7 +134,7 @@ claim(
   },
 );
 
-claim('info tells size and features without a device, and without root', async (scope) => {
+claimToo('info tells size and features without a device, and without root', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);
   const text = await must(await commandOfNobody(scope, 'info', backend.target, '--json'));
   const info = JSON.parse(text) as { sizeBytes: number; canFlush: boolean; canTrim: boolean };

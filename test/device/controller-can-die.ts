@@ -52,7 +52,7 @@ claim(
   },
 );
 
-claim('two connects at once make two devices under one controller', async (scope) => {
+claimToo('two connects at once make two devices under one controller', async (scope) => {
   const pid = controllerPid();
   if (pid !== undefined) await killController();
   const backend = await startNbdkit(scope, ['memory', '16M']);

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { isBrief } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { fioWords } from '../support/fio.ts';
 import { assertNothingLeft } from '../support/leftovers.ts';
@@ -42,7 +42,7 @@ for (const kind of isBrief ? targets.slice(0, 1) : targets) {
     assert.notEqual(outcome.status, 0, `fio sees that its device is gone: ${describe(outcome)}`);
   });
 
-  claim(
+  claimToo(
     `${kind}: with --on-crash fail, kill -9 of the server process fails I/O, and list tells`,
     async (scope) => {
       const device = await connect(scope, await targetOf(scope, kind), '--on-crash', 'fail');
@@ -74,7 +74,7 @@ claim('queue threads neither wait for their own disk nor write back for others',
   await device.disconnect();
 });
 
-claim(
+claimToo(
   'without a wait, I/O is EIO when the backend dies, list and logs say so, its end is clean',
   async (scope) => {
     const backend = await startNbdkit(scope, ['memory', '16M']);

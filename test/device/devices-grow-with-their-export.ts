@@ -1,15 +1,24 @@
 /**
  * Claim: with --resize a device follows an export that has grown by the time of a reconnect, keeps
  * that size in a recovery, and is FATAL when the export goes back; without, it keeps its size.
+ * A kernel that cannot do it is told before anything is done.
  * Method: nbdkit on a file that is truncated to another size while nbdkit is away.
  */
 import assert from 'node:assert/strict';
+import { release } from 'node:os';
 import { freePort, startNbdkit } from '../support/backends.ts';
 import { MIB, sysfsText } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { shell, until } from '../support/process.ts';
-import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
+import {
+  assertRefused,
+  connect,
+  type Device,
+  listed,
+  ublkNbd,
+  ublkNbdMust,
+} from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 
 interface Growing {
@@ -38,7 +47,19 @@ async function growing(scope: Scope, ...options: readonly string[]): Promise<Gro
 
 const diskBytes = ({ node }: Device) => Number(sysfsText(node, 'size')) * 512;
 
+/** UBLK_U_CMD_UPDATE_SIZE came with Linux 6.16. */
+function canResize(): boolean {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 16);
+}
+
 claim('with --resize it grows, keeps it in a recovery, and never shrinks', async (scope) => {
+  if (!canResize()) {
+    const { target } = await startNbdkit(scope, ['memory', '16M']);
+    const refused = await ublkNbd(['connect', target, '--resize']);
+    assertRefused(refused, 'UNBD_USAGE', 2, /no UPDATE_SIZE; boot Linux 6\.16 or newer/);
+    return;
+  }
   const { device, restart } = await growing(scope, '--resize');
   await restart('32M');
   await until('the disk has grown', () => diskBytes(device) === 32 * MIB);
@@ -71,7 +92,7 @@ claim('with --resize it grows, keeps it in a recovery, and never shrinks', async
   await device.disconnect('--force');
 });
 
-claim('without it the size stays, and the growth is told', async (scope) => {
+claimToo('without it the size stays, and the growth is told', async (scope) => {
   const { device, restart } = await growing(scope);
   await restart('32M');
   assert.equal((await listed(device.path)).state, 'CONNECTED');

@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
+import { isLeast } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { KIB, MIB, patternBytes } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
@@ -26,7 +27,7 @@ claim('every read returns the bytes of its own offset', async (scope) => {
     const wanted = patternBytes(offsetBytes, lengthBytes);
     assert(bytes.equals(wanted), `${lengthBytes} bytes at ${offsetBytes}`);
   };
-  for (let sector = 0; sector < 16; sector += 1) {
+  for (let sector = 0; sector < 16; sector += isLeast ? 5 : 1) {
     for (const lengthBytes of lengthsBytes) {
       check(sector * 512, lengthBytes);
       check(4 * 1024 * MIB - 3 * KIB + sector * 512, lengthBytes);

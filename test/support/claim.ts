@@ -7,7 +7,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import test, { before } from 'node:test';
-import { isFull, isLeast } from './amount.ts';
+import { isFull, isLeast, isRest } from './amount.ts';
 import { assertNothingLeft } from './leftovers.ts';
 import { Scope } from './scope.ts';
 
@@ -19,12 +19,25 @@ before(() => {
   spawnSync('modprobe', ['-q', 'ublk_drv']);
 });
 
+interface ClaimOptions {
+  readonly timeoutMs?: number;
+}
+
 /** A test whose name is what it claims. Afterwards everything that it made has to be gone. */
 export function claim(
   name: string,
   body: (scope: Scope) => Promise<void>,
-  options: { readonly timeoutMs?: number } = {},
+  options: ClaimOptions = {},
 ): void {
+  if (!isRest) play(name, body, options);
+}
+
+/** Another form of what a neighbour claims: the least amount makes do with the neighbour. */
+export function claimToo(...words: Parameters<typeof play>): void {
+  if (!isLeast) play(...words);
+}
+
+function play(name: string, body: (scope: Scope) => Promise<void>, options: ClaimOptions = {}) {
   test(name, { timeout: options.timeoutMs ?? TIMEOUT_MS }, async () => {
     const scope = new Scope();
     const errors: unknown[] = [];
@@ -38,11 +51,6 @@ export function claim(
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new Error(errors.map(String).join('\nand then: '));
   });
-}
-
-/** Another form of what a neighbour claims: the least amount makes do with the neighbour. */
-export function claimToo(...words: Parameters<typeof claim>): void {
-  if (!isLeast) claim(...words);
 }
 
 /** A number that a run prints and that decides nothing: emulated machines are slow. */
