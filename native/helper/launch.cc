@@ -1,18 +1,23 @@
-// Owns: the implementation of launch (see launch.h). Runs in the process that becomes the server
-// process.
+// Owns: the implementation of launch and leave (see launch.h). Runs in the process that becomes
+// the server process, or that becomes the controller which one starts.
 // Must not: touch a mount before it is certain that no other namespace sees it.
 #include "helper/launch.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,10 +36,23 @@ namespace {
 constexpr int kExitFailure = 1;
 constexpr int kExitCannotExecute = 127;
 constexpr int kMaxDetachRounds = 64;
+// In the environment of a server process; src/gateway/environment.ts passes it on.
+constexpr char kOutside[] = "UBLK_NBD_SERVER_OUTSIDE";
 
 void say(const char* what, const std::string& about, int result) {
   std::fprintf(stderr, "ublk-nbd launcher: %s%s%s: %s\n", what, about.empty() ? "" : " ",
                about.c_str(), errno_name(-result));
+}
+
+// The mount namespace and the root folder of a process, by device and inode; empty with errno.
+std::string place_of(const std::string& process) {
+  std::string place;
+  for (const char* name : {"/ns/mnt", "/root/"}) {
+    struct stat status;
+    if (::stat((process + name).c_str(), &status) != 0) return {};
+    place += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + " ";
+  }
+  return place;
 }
 
 // No mount event leaves the namespace from here on. Returns 0 or -errno.
@@ -84,6 +102,16 @@ int detach_mounts(const std::set<dev_t>& file_systems, std::string* about) {
   return -ELOOP;
 }
 
+// Leaves word for `leave`. Not the namespace itself: one that a server process keeps alive would
+// have its mounts undone by the end of that process, among them those on its own disk.
+void remember_outside() {
+  std::string outside = place_of("/proc/self");
+  if (outside.empty())
+    say("cannot tell its mount namespace", "", -errno);
+  else
+    ::setenv(kOutside, outside.c_str(), 1);
+}
+
 int isolate_mounts() {
   // Before, since the path of a loop device's file is one of the old namespace; and after, for what
   // was mounted in between.
@@ -121,7 +149,40 @@ void prepare_for_short_memory() {
   ::setrlimit(RLIMIT_MEMLOCK, &locked);  // CAP_IPC_LOCK does as well
 }
 
+// Enters the mount namespace and the root of any process that has those named. False where there
+// is none, or where it cannot be entered.
+bool enter(const std::string& outside) {
+  std::unique_ptr<DIR, int (*)(DIR*)> processes(::opendir("/proc"), &::closedir);
+  while (const dirent* entry = processes ? ::readdir(processes.get()) : nullptr) {
+    std::string process = std::string("/proc/") + entry->d_name;
+    if (std::isdigit(entry->d_name[0]) == 0 || place_of(process) != outside) continue;
+    Fd mounts(::open((process + "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
+    Fd root(::open((process + "/root").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!mounts.valid() || !root.valid()) continue;
+    // Entering goes to the root of the namespace, which need not be that of the process (chroot).
+    return ::setns(mounts.get(), CLONE_NEWNS) == 0 && ::fchdir(root.get()) == 0 &&
+           ::chroot(".") == 0;
+  }
+  errno = ESRCH;
+  return false;
+}
+
 }  // namespace
+
+int leave(char** argv) {
+  const char* outside = std::getenv(kOutside);
+  if (outside == nullptr || !enter(outside)) {
+    say("cannot go back to the mounts outside", "", outside == nullptr ? -ENOENT : -errno);
+    return kExitFailure;
+  }
+  ::unsetenv(kOutside);
+  ::prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+  Fd score(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (::write(score.get(), "0", 1) != 1) say("stays protected from the OOM killer", "", -errno);
+  ::execvp(argv[0], argv);
+  say("cannot run", argv[0], -errno);
+  return kExitCannotExecute;
+}
 
 int launch(char** argv) {
   // A working folder on a ublk disk would hold its mount, detached or not.
@@ -129,6 +190,7 @@ int launch(char** argv) {
     say("cannot change to", "/", -errno);
     return kExitFailure;
   }
+  remember_outside();
   if (int status = isolate_mounts(); status != 0) return status;
   prepare_for_short_memory();
   rlimit no_core{.rlim_cur = 0, .rlim_max = 0};

@@ -12,4 +12,8 @@ namespace unbd {
 // with one line on stderr.
 int launch(char** argv);
 
+// For what a server process starts: undoes the launch, back to the mounts and the root of the one
+// who launched it, and executes argv. Returns as above; also where no process is left there.
+int leave(char** argv);
+
 }  // namespace unbd

@@ -12,10 +12,12 @@
 int main(int argc, char** argv) {
   std::string_view mode = argc > 1 ? argv[1] : "";
   if (mode == "control" && argc > 2) return unbd::run_control_command(argc - 2, argv + 2);
-  if (mode == "launch" && argc > 3 && std::string_view(argv[2]) == "--")
-    return unbd::launch(argv + 3);
+  bool has_program = argc > 3 && std::string_view(argv[2]) == "--";
+  if (mode == "launch" && has_program) return unbd::launch(argv + 3);
+  if (mode == "leave" && has_program) return unbd::leave(argv + 3);
   std::fprintf(stderr,
                "usage: ublk-nbd-helper control COMMAND [key=value]...\n"
-               "       ublk-nbd-helper launch -- PROGRAM [ARGUMENT]...\n");
+               "       ublk-nbd-helper launch -- PROGRAM [ARGUMENT]...\n"
+               "       ublk-nbd-helper leave -- PROGRAM [ARGUMENT]...\n");
   return 2;
 }

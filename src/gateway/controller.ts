@@ -21,6 +21,8 @@ import { Peer, type RequestContext } from './rpc.ts';
 import {
   BACKEND_EVENT,
   type BackendEvent,
+  type ControllerHello,
+  GOODBYE_EVENT,
   QUEUES_EVENT,
   type ServerHello,
 } from './server-messages.ts';
@@ -91,7 +93,10 @@ export class Controller {
     rmSync(this.#host.socketPath, { force: true });
     this.#server.close();
     for (const client of this.#clients) client.close();
-    for (const device of this.#host.devices.values()) device.peer?.close();
+    for (const { peer } of this.#host.devices.values()) {
+      peer?.event(GOODBYE_EVENT, null);
+      peer?.close();
+    }
     this.#resolveEnded();
   }
 
@@ -100,6 +105,7 @@ export class Controller {
     try {
       peer = await Peer.open(socket, {
         role: 'controller',
+        details: { onDemand: this.#idleExitMs !== undefined } satisfies ControllerHello,
         helloTimeoutMs: HELLO_TIMEOUT_MS,
         otherSide: 'a client',
         closedCode: 'UNBD_SERVER_PROCESS',

@@ -13,16 +13,25 @@ const KEPT = ['PATH', 'HOME', 'JOURNAL_STREAM'];
 const KEPT_BY_SANITIZERS = ['LD_PRELOAD', 'ASAN_OPTIONS', 'UBSAN_OPTIONS', 'LSAN_OPTIONS'];
 const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** Of one server process, never of what it starts. */
+const OF_SERVER_PROCESS = 'UBLK_NBD_SERVER_';
+/** Where it was launched from; the launcher sets it, and its `leave` goes back there. */
+const OUTSIDE = 'UBLK_NBD_SERVER_OUTSIDE';
+
 /** PATH, HOME and UBLK_NBD_*; nothing else. */
 export function cleanEnvironment(from = process.env): Record<string, string> {
   const clean: Record<string, string> = { PATH: FALLBACK_PATH };
   const kept = from.UBLK_NBD_BUILD === 'Debug' ? [...KEPT, ...KEPT_BY_SANITIZERS] : KEPT;
   for (const [name, value] of Object.entries(from)) {
-    if (value !== undefined && (kept.includes(name) || name.startsWith('UBLK_NBD_'))) {
-      clean[name] = value;
-    }
+    const isOurs = name.startsWith('UBLK_NBD_') && !name.startsWith(OF_SERVER_PROCESS);
+    if (value !== undefined && (kept.includes(name) || isOurs)) clean[name] = value;
   }
   return clean;
+}
+
+/** What `ublk-nbd-helper leave` needs of a server process's environment. */
+export function outsideOf(from: NodeJS.ProcessEnv): Record<string, string> {
+  return { [OUTSIDE]: from[OUTSIDE] ?? '' };
 }
 
 /** True where systemd is the service manager (sd_booted(3)). */

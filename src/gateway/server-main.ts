@@ -7,6 +7,7 @@ import { createConnection } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError } from '../protocols/errors.ts';
 import { log, logToStdout } from './log.ts';
+import { controllerWatch } from './missing-controller.ts';
 import type { QueuesEvent } from './native.ts';
 import { Peer } from './rpc.ts';
 import { controllerSocket } from './run-dir.ts';
@@ -14,6 +15,7 @@ import { Server } from './server.ts';
 import {
   BACKEND_EVENT,
   type BackendEvent,
+  GOODBYE_EVENT,
   QUEUES_EVENT,
   type ServerHello,
 } from './server-messages.ts';
@@ -33,6 +35,7 @@ const isSpare = spare !== undefined;
 
 let peer: Peer | undefined;
 let ending = false;
+const missing = controllerWatch((text) => log('warning', server.record?.id, text));
 
 const server = makeServer();
 
@@ -71,6 +74,9 @@ async function open(path: string, token: string): Promise<Peer> {
     otherSide: 'the controller',
     closedCode: 'UNBD_CONTROLLER',
     onRequest: (name, argument) => server.handle(name, argument),
+    onEvent: (name) => {
+      if (name === GOODBYE_EVENT) missing.saidGoodbye();
+    },
   });
 }
 
@@ -81,6 +87,7 @@ async function serve(token: string, paths: readonly string[]): Promise<void> {
     try {
       peer = await open(paths[attempt % paths.length] ?? controllerSocket(), token);
       retryMs = FIRST_RETRY_MS;
+      missing.met(peer.remote.details);
       if (server.trouble !== undefined) peer.event(BACKEND_EVENT, server.trouble);
       await peer.closed;
     } catch {
@@ -93,6 +100,7 @@ async function serve(token: string, paths: readonly string[]): Promise<void> {
       process.exit(1);
     }
     await delay(retryMs);
+    missing.missed();
     retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
   }
 }

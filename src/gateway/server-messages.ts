@@ -20,6 +20,12 @@ export interface ServerHello {
   readonly record?: DeviceRecord | undefined;
 }
 
+/** `details` of a controller's hello to a server process. */
+export interface ControllerHello {
+  /** Nobody else brings it back when it dies: no service manager, no `connect --foreground`. */
+  readonly onDemand: boolean;
+}
+
 export interface OpenArgument {
   readonly options: ConnectOptions;
   readonly processors: number;
@@ -99,6 +105,9 @@ export interface UnflushedWrites {
 /** Events of a server process: what a queue told, and how it stands with the backend. */
 export const QUEUES_EVENT = 'queues';
 export const BACKEND_EVENT = 'backend';
+
+/** Event of the controller: it ends on purpose. */
+export const GOODBYE_EVENT = 'goodbye';
 
 export interface BackendEvent {
   readonly state: 'CONNECTED' | 'HOLDING' | 'FAILING' | 'FATAL';

@@ -1,14 +1,15 @@
 /**
  * Owns: starting the controller in the background, in its own systemd unit where systemd runs.
- * Runs in: the CLI.
+ * Runs in: the CLI, and server processes whose controller died.
  * Must not: tie the controller to the caller's terminal, session, cgroup or environment, or start
  * two: the controller itself makes sure of that with its lock.
  */
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { GatewayError } from '../protocols/errors.ts';
-import { cleanEnvironment, modulePath, runsSystemd } from './environment.ts';
+import { cleanEnvironment, modulePath, outsideOf, runsSystemd } from './environment.ts';
 import { openChildLog } from './log.ts';
+import { helperPath } from './native.ts';
 
 const SYSTEMD_RUN_TIMEOUT_MS = 4_000;
 
@@ -17,8 +18,10 @@ const SYSTEMD_RUN_TIMEOUT_MS = 4_000;
  * Resolves when it has ended: with what went wrong, or with undefined when it was one too many or
  * found nothing to do. The end of a systemd unit does not show here.
  */
-export async function startController(): Promise<GatewayError | undefined> {
-  if (!runsSystemd() || !(await startUnit())) return startDetached();
+export async function startController(
+  from: 'cli' | 'server-process' = 'cli',
+): Promise<GatewayError | undefined> {
+  if (!runsSystemd() || !(await startUnit())) return startDetached(from);
   return new Promise(() => undefined);
 }
 
@@ -59,12 +62,15 @@ function startUnit(): Promise<boolean> {
   });
 }
 
-function startDetached(): Promise<GatewayError | undefined> {
+/** What a server process has of the launcher's making (its mounts among it) is not passed on. */
+function startDetached(from: 'cli' | 'server-process'): Promise<GatewayError | undefined> {
   const log = openChildLog();
-  const child = spawn(process.execPath, [modulePath('controller-main')], {
+  const controller = [process.execPath, modulePath('controller-main')];
+  const argv = from === 'cli' ? controller : [helperPath(), 'leave', '--', ...controller];
+  const child = spawn(argv[0] ?? '', argv.slice(1), {
     cwd: '/',
     detached: true,
-    env: cleanEnvironment(),
+    env: { ...cleanEnvironment(), ...(from === 'cli' ? {} : outsideOf(process.env)) },
     stdio: ['ignore', log.stdio, log.stdio],
   });
   child.unref();

@@ -6,6 +6,7 @@
  * meanwhile, and two connects that both find no controller.
  */
 import assert from 'node:assert/strict';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { isBrief, isFull } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
@@ -49,6 +50,31 @@ claim(
     await living.disconnect();
     await ublkNbdMust('disconnect', dying.path);
     assert.deepEqual(await list(), []);
+  },
+);
+
+claim(
+  'a server process brings it back, and dies later: nobody has to run a command',
+  async (scope) => {
+    const device = await connect(scope, (await startNbdkit(scope, ['memory', '16M'])).target);
+    const file = new DirectFile(device.path);
+    scope.defer(() => file.close());
+    const block = Buffer.alloc(4096, 'still here');
+    file.write(0, block);
+    const before = await serverPid(device);
+    const log = '/run/ublk-nbd/log/ublk-nbd.log';
+    const adoptions = (): number => readFileSync(log, 'utf8').match(/ adopted: /g)?.length ?? 0;
+    const adoptedBefore = adoptions();
+    await killController();
+    await until('another has adopted the device', () => adoptions() > adoptedBefore);
+    const controller = `/proc/${controllerPid()}`;
+    assert.equal(readlinkSync(`${controller}/ns/mnt`), readlinkSync('/proc/self/ns/mnt'));
+    assert.equal(readFileSync(`${controller}/oom_score_adj`, 'utf8'), '0\n');
+      process.kill(before, 'SIGKILL');
+    assert(file.read(0, 4096).equals(block), 'I/O waits for a successor, and goes on');
+    file.close();
+    assert.notEqual(await serverPid(device), before);
+    await device.disconnect();
   },
 );
 

@@ -142,12 +142,31 @@ t.test('the files of a kernel are spread over boots that take about the same tim
   t.same(evenGroups(['a'], 3), [['a']], 'no boot without a file');
 });
 
-t.test('what a sanitizer looks at in all its forms is shared by several boots', async (t) => {
-  const name = 'hostile-backends-harm-nothing';
-  const root = t.testdir({ dist: { test: { device: { [`${name}.js`]: '' } } } });
+t.test('a run with sanitizers plays the rest without, and all hostile forms', async (t) => {
+  const root = t.testdir({
+    dist: {
+      test: {
+        device: {
+          'bad-input.js': "claimToo('left out')",
+          'backend-can-die.js': '',
+          'hostile-backends-harm-nothing.js': '',
+          'limits.js': "claim('played elsewhere')",
+        },
+      },
+    },
+  });
   const options = { root, isFull: false, sanitize: true, only: undefined };
-  const shares = planBoots(options, '/opt/run').map(
-    ({ environment }) => environment.UBLK_NBD_TEST_SHARE,
-  );
-  t.strictSame(shares, ['0/4', '1/4', '2/4', '3/4']);
+  const boots = planBoots(options, '/opt/run').map(({ files, environment }) => [
+    files[0],
+    environment.UBLK_NBD_TEST_AMOUNT,
+    environment.UBLK_NBD_TEST_SHARE,
+    environment.UBLK_NBD_TEST_PRELOAD !== undefined,
+  ]);
+  t.strictSame(boots, [
+    ['backend-can-die', 'brief', undefined, true],
+    ['bad-input', 'rest', undefined, false],
+    ['hostile-backends-harm-nothing', 'brief', undefined, true],
+    ['hostile-backends-harm-nothing', 'normal', '0/2', false],
+    ['hostile-backends-harm-nothing', 'normal', '1/2', false],
+  ]);
 });
