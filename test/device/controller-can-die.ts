@@ -70,7 +70,7 @@ claim(
     const controller = `/proc/${controllerPid()}`;
     assert.equal(readlinkSync(`${controller}/ns/mnt`), readlinkSync('/proc/self/ns/mnt'));
     assert.equal(readFileSync(`${controller}/oom_score_adj`, 'utf8'), '0\n');
-      process.kill(before, 'SIGKILL');
+    process.kill(before, 'SIGKILL');
     assert(file.read(0, 4096).equals(block), 'I/O waits for a successor, and goes on');
     file.close();
     assert.notEqual(await serverPid(device), before);
