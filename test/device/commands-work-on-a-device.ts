@@ -33,7 +33,7 @@ claim('doctor finds nothing that is missing here', async () => {
   );
 });
 
-claim('a name is a stable link, and names the device in every command', async (scope) => {
+claimToo('a name is a stable link, and names the device in every command', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);
   const outcome = await ublkNbd(['connect', backend.target, '--name', 'vault', '--json'], {
     env: {},

@@ -28,7 +28,7 @@ import { verifyThrough } from '../support/under-load.ts';
 
 const KILLS = isFull ? 20 : isBrief ? 2 : 6;
 
-claim(
+claimToo(
   'list after kill -9 of the controller is the truth, for the living and the dead',
   async (scope) => {
     const backend = await startNbdkit(scope, ['memory', '16M']);

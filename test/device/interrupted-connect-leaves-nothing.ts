@@ -34,7 +34,7 @@ async function interruptWhen(running: Running, seen: () => boolean): Promise<voi
 }
 
 for (const [n, [what, seen]] of stages.entries()) {
-  const claimIt = n === 0 ? claimToo : claim;
+  const claimIt = n < stages.length - 1 ? claimToo : claim;
   claimIt(`Ctrl-C when ${what} leaves nothing`, async (scope) => {
     const backend = await startNbdkit(scope, ['--filter=delay', 'memory', '16M', 'rdelay=200ms']);
     const running = startUblkNbd(scope, ['connect', backend.target]);
@@ -46,7 +46,7 @@ for (const [n, [what, seen]] of stages.entries()) {
   });
 }
 
-claim('Ctrl-C while the backend does not answer leaves nothing, at once', async (scope) => {
+claimToo('Ctrl-C while the backend does not answer leaves nothing, at once', async (scope) => {
   const backend = await startMute(scope);
   const running = startUblkNbd(scope, ['connect', backend.target]);
   await interruptWhen(running, () => backend.connections() > 0);

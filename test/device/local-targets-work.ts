@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { isBrief, isFull } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { blockdevNumber, dropCaches, MIB } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
+import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
 import {
   assertClean,
@@ -55,7 +55,7 @@ for (const dataPath of ['copy', 'user-copy']) {
   }
 }
 
-claim('file: verifies on a block device, and where there is no direct I/O', async (scope) => {
+claimToo('file: verifies on a block device, and where there is no direct I/O', async (scope) => {
   const image = scope.path('disk.img');
   await shell(`truncate -s 64M ${image}`);
   const loop = (await must(['losetup', '--find', '--show', image])).trim();

@@ -8,13 +8,14 @@ import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isBrief, isFull, isLeast } from '../support/amount.ts';
+import { BackendProxy } from '../support/backend-proxy.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { FarNetwork } from '../support/far-network.ts';
 import { replays, untilState } from '../support/kills.ts';
 import { until } from '../support/process.ts';
 import { connect } from '../support/product.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
-import { TcpProxy } from '../support/tcp-proxy.ts';
+
 import { verifyThrough } from '../support/under-load.ts';
 
 const CUTS = isFull ? 50 : isLeast ? 2 : isBrief ? 4 : 10;
@@ -26,7 +27,7 @@ const ofQueues = queues === 4 ? 'of four' : `of ${queues} (as many as there are 
 
 claim(`fio verifies while all connections, or one ${ofQueues}, are reset`, async (scope) => {
   const backend = await SlowNbdkit.start(scope, 64);
-  const proxy = await TcpProxy.start(scope, backend.target);
+  const proxy = await BackendProxy.start(scope, backend.target);
   const device = await connect(scope, proxy.target, '--queues', String(queues));
   const before = await replays(device);
   const fail = async (round: number): Promise<void> => {

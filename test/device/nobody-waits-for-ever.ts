@@ -85,7 +85,7 @@ claimToo('kill -9 of the server process with --on-crash fail', async (scope) => 
   await device.disconnect();
 });
 
-claim('kill -9 of the backend, until the wait is over', async (scope) => {
+claimToo('kill -9 of the backend, until the wait is over', async (scope) => {
   const { backend, device } = await slowDevice(scope, '--reconnect-delay', '2');
   const both = await waiting(scope, device);
   process.kill(backend.pid, 'SIGKILL');

@@ -5,7 +5,6 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { isLeast } from '../support/amount.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
@@ -77,10 +76,10 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
   });
 }
 
-claim('SIGTERM to a server process: another takes over, as often as it comes', async (scope) => {
+claimToo('SIGTERM to a server process: another takes over, as often as it comes', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);
   const device = await connect(scope, backend.target);
-  for (let count = 0; count < (isLeast ? 2 : 6); count += 1) {
+  for (let count = 0; count < 6; count += 1) {
     const { serverPid } = await listed(device.path);
     process.kill(serverPid, 'SIGTERM');
     await until('another serves', async () => {

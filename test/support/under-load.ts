@@ -5,6 +5,7 @@
  * Must not: let a failure count that met an idle disk, or fio's verdict be lost behind another's.
  */
 import { readFileSync } from 'node:fs';
+import { isLeast } from './amount.ts';
 import { sysfsText } from './block.ts';
 import { fioVerify } from './fio.ts';
 import { until } from './process.ts';
@@ -15,7 +16,7 @@ const BUSY = 16;
 /** Of each direction; a flush counts as a read. */
 const BUSY_EACH = 4;
 
-const LOAD = { size: '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
+const LOAD = { size: isLeast ? '12M' : '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
 
 /** Requests that the disk has given away and not got back. */
 export function inFlight({ node }: Device): { readonly reads: number; readonly writes: number } {

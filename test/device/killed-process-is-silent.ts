@@ -1,0 +1,99 @@
+/**
+ * Claim: what a server process had queued for its backend when it was killed does not come after
+ * its death over TCP; over a unix socket it may, as docs/SEMANTICS.md says.
+ * Method: a proxy in front of nbdkit that stops reading until the server process is dead and its
+ * successor has done the work.
+ */
+import assert from 'node:assert/strict';
+import { BackendProxy } from '../support/backend-proxy.ts';
+import { startNbdkit } from '../support/backends.ts';
+import { KIB, MIB } from '../support/block.ts';
+import { claim, claimToo } from '../support/claim.ts';
+import { DirectFile } from '../support/direct-file.ts';
+import { fioWords } from '../support/fio.ts';
+import { serverPid, untilServedByAnother } from '../support/kills.ts';
+import { must, start, until } from '../support/process.ts';
+import { connect, type Device } from '../support/product.ts';
+import { inFlight } from '../support/under-load.ts';
+
+interface Queued {
+  /** Arrived at the proxy, and unread. */
+  readonly receivedBytes: number;
+  /** Not sent yet. */
+  readonly sentBytes: number;
+}
+
+/** What ss(8) tells of the established connections to the proxy. */
+async function queued(filter: readonly string[], isNear: (line: string) => boolean) {
+  const sum: { receivedBytes: number; sentBytes: number } = { receivedBytes: 0, sentBytes: 0 };
+  for (const line of (await must(['ss', '-nH', ...filter])).split('\n')) {
+    const columns = line.trim().split(/\s+/);
+    const numbers = columns.filter((word) => /^\d+$/.test(word)).map(Number);
+    if (isNear(line)) sum.receivedBytes += numbers[0] ?? 0;
+    else sum.sentBytes += numbers[1] ?? 0;
+  }
+  return sum satisfies Queued;
+}
+
+async function killServer(device: Device): Promise<void> {
+  const pid = await serverPid(device);
+  process.kill(pid, 'SIGKILL');
+  await untilServedByAnother(device, pid);
+}
+
+claim('over TCP no byte arrives that was queued', async (scope) => {
+  const proxy = await BackendProxy.start(
+    scope,
+    (await startNbdkit(scope, ['memory', '64M'])).target,
+  );
+  const device = await connect(scope, proxy.target, '--queues', '1');
+  const unread = proxy.leaveUnread();
+  const options = { rw: 'write', bs: '1m', iodepth: 32, size: '64M' };
+  const writing = start(scope, fioWords({ path: device.path, options }));
+  const port = proxy.target.split(':')[1] ?? '';
+  const look = (): Promise<Queued> =>
+    queued(['-t', `( sport = :${port} or dport = :${port} )`], (line) =>
+      new RegExp(`:${port}\\s+\\S+:\\d+$`).test(line.trim()),
+    );
+  let last: Queued = { receivedBytes: 0, sentBytes: 0 };
+  await until('the sockets are full', async () => {
+    const before = last;
+    last = await look();
+    return last.sentBytes > 64 * KIB && last.receivedBytes === before.receivedBytes;
+  });
+  const before = unread.bytesRead();
+  await killServer(device);
+  await unread.readAll();
+  const arrived = unread.bytesRead() - before;
+  assert(arrived <= last.receivedBytes, `${arrived} bytes of ${JSON.stringify(last)}`);
+  assert.equal((await writing.exited).status, 0);
+  await device.disconnect();
+});
+
+claimToo('over a unix socket a write may come late, and over a later one', async (scope) => {
+  const path = scope.path('proxy.sock');
+  const { target } = await startNbdkit(scope, ['memory', '16M']);
+  const proxy = await BackendProxy.start(scope, target, path);
+  const device = await connect(scope, proxy.target, '--queues', '1');
+  const unread = proxy.leaveUnread();
+  const before = unread.bytesRead();
+  const file = scope.path('early');
+  await must(['dd', 'if=/dev/urandom', `of=${file}`, 'bs=4k', 'count=1']);
+  const words = [`if=${file}`, `of=${device.path}`, 'bs=4k', 'seek=256', 'oflag=direct'];
+  const early = start(scope, ['dd', ...words]);
+  await until('it is in flight', () => inFlight(device).writes > 0);
+  await until('it has left', async () => {
+    const { receivedBytes } = await queued(['-x', 'src', path], () => true);
+    return unread.bytesRead() - before + receivedBytes > 4 * KIB;
+  });
+  await killServer(device);
+  assert.equal((await early.exited).status, 0, 'the successor sent it again');
+  const disk = new DirectFile(device.path);
+  scope.defer(() => disk.close());
+  const late = disk.read(MIB, 4096);
+  disk.write(MIB, Buffer.alloc(4096, 'later'));
+  await unread.readAll();
+  await until('the early one is executed again', () => disk.read(MIB, 4096).equals(late));
+  disk.close();
+  await device.disconnect();
+});
