@@ -5,11 +5,11 @@
  * successor has done the work.
  */
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { BackendProxy } from '../support/backend-proxy.ts';
 import { startNbdkit } from '../support/backends.ts';
-import { KIB, MIB } from '../support/block.ts';
+import { KIB } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
-import { DirectFile } from '../support/direct-file.ts';
 import { fioWords } from '../support/fio.ts';
 import { serverPid, untilServedByAnother } from '../support/kills.ts';
 import { must, start, until } from '../support/process.ts';
@@ -77,10 +77,20 @@ claimToo('over a unix socket a write may come late, and over a later one', async
   const device = await connect(scope, proxy.target, '--queues', '1');
   const unread = proxy.leaveUnread();
   const before = unread.bytesRead();
-  const file = scope.path('early');
-  await must(['dd', 'if=/dev/urandom', `of=${file}`, 'bs=4k', 'count=1']);
-  const words = [`if=${file}`, `of=${device.path}`, 'bs=4k', 'seek=256', 'oflag=direct'];
-  const early = start(scope, ['dd', ...words]);
+  // By processes of their own: the proxy is in this one.
+  const write = (file: string): string[] => {
+    const words = [`if=${file}`, `of=${device.path}`, 'bs=4k', 'seek=256', 'oflag=direct'];
+    return ['dd', 'status=none', ...words];
+  };
+  const read = async (): Promise<Buffer> => {
+    const words = [`if=${device.path}`, `of=${scope.path('now')}`, 'bs=4k', 'skip=256', 'count=1'];
+    await must(['dd', 'status=none', ...words, 'iflag=direct']);
+    return readFileSync(scope.path('now'));
+  };
+  const [earlyBytes, laterBytes] = [Buffer.alloc(4096, 'early'), Buffer.alloc(4096, 'later')];
+  writeFileSync(scope.path('early'), earlyBytes);
+  writeFileSync(scope.path('later'), laterBytes);
+  const early = start(scope, write(scope.path('early')));
   await until('it is in flight', () => inFlight(device).writes > 0);
   await until('it has left', async () => {
     const { receivedBytes } = await queued(['-x', 'src', path], () => true);
@@ -88,12 +98,9 @@ claimToo('over a unix socket a write may come late, and over a later one', async
   });
   await killServer(device);
   assert.equal((await early.exited).status, 0, 'the successor sent it again');
-  const disk = new DirectFile(device.path);
-  scope.defer(() => disk.close());
-  const late = disk.read(MIB, 4096);
-  disk.write(MIB, Buffer.alloc(4096, 'later'));
+  await must(write(scope.path('later')));
+  assert((await read()).equals(laterBytes));
   await unread.readAll();
-  await until('the early one is executed again', () => disk.read(MIB, 4096).equals(late));
-  disk.close();
+  await until('the early one is executed again', async () => (await read()).equals(earlyBytes));
   await device.disconnect();
 });
