@@ -2,15 +2,17 @@
  * Claim: partitions appear as devices of their own with their own bytes, unless the scan is
  * switched off.
  * Method: nbdkit's partitioning plugin puts a table in front of files; each partition equals its
- * file.
+ * file. And a backend so slow that the server process can be killed during the scan.
  */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { startNbdkit } from '../support/backends.ts';
 import { MIB, makeImage, sha256File } from '../support/block.ts';
-import { claim } from '../support/claim.ts';
-import { must, until } from '../support/process.ts';
-import { connect } from '../support/product.ts';
+import { claim, claimToo } from '../support/claim.ts';
+import { anyServerPid } from '../support/leftovers.ts';
+import { describe, must, until } from '../support/process.ts';
+import { connect, startUblkNbd, ublkNbdMust } from '../support/product.ts';
+import { inFlight } from '../support/under-load.ts';
 
 claim(
   'partitions appear with their bytes, or not at all with --no-partition-scan',
@@ -36,5 +38,30 @@ claim(
     const first = `/sys/block/${plain.node}/${plain.node}p1`;
     await until('a scan by hand finds them', () => existsSync(first));
     await plain.disconnect();
+  },
+);
+
+claimToo(
+  'a server process that dies while the kernel looks for partitions hangs nobody',
+  async (scope) => {
+    const { target } = await startNbdkit(scope, ['--filter=delay', 'memory', '16M', 'rdelay=3']);
+    const running = startUblkNbd(scope, ['connect', target, '--queues', '1']);
+    const disk = () => readdirSync('/sys/block').find((name) => /^ublkb\d+$/.test(name));
+    await until('the kernel reads', () => {
+      const node = disk();
+      return node !== undefined && inFlight({ node }).reads > 0;
+    });
+    const pid = anyServerPid();
+    assert(pid !== undefined);
+    process.kill(pid, 'SIGKILL');
+    const outcome = await running.exited;
+    assert(outcome.durationMs < 60_000, describe(outcome));
+    if (outcome.status === 0) {
+      const path = outcome.stdout.trim();
+      await must(['dd', `if=${path}`, 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct']);
+      await ublkNbdMust('disconnect', path);
+    } else {
+      assert.match(outcome.stderr, /^ublk-nbd: [^\n]*the server process[^\n]*\n$/);
+    }
   },
 );

@@ -52,6 +52,11 @@ export function sparePid(): number | undefined {
   return pidOf(/ublk-nbd: spare/);
 }
 
+/** A server process that serves, or is about to; of a device that `list` may not have yet. */
+export function anyServerPid(): number | undefined {
+  return pidOf(/ublk-nbd: server process/);
+}
+
 function pidOf(pattern: RegExp): number | undefined {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;

@@ -19,7 +19,10 @@ const BUSY_EACH = 4;
 const LOAD = { size: isLeast ? '12M' : '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
 
 /** Requests that the disk has given away and not got back. */
-export function inFlight({ node }: Device): { readonly reads: number; readonly writes: number } {
+export function inFlight({ node }: Pick<Device, 'node'>): {
+  readonly reads: number;
+  readonly writes: number;
+} {
   const [reads = 0, writes = 0] = sysfsText(node, 'inflight').split(/\s+/).map(Number);
   return { reads, writes };
 }
