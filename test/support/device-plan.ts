@@ -46,8 +46,7 @@ const SHARES = 2;
  * Where the addon does the work: what a sanitizer is for. Of the other files such a run plays the
  * claims that the virtual machines of `npm test` leave out, with the addon that people use.
  */
-const WORTH_A_SANITIZER =
-  /^(backend|devices-end|discard|every|hostile|network|one|random|server|soak|upgrade-k)/;
+const WORTH_A_SANITIZER = /^(backend-can|devices-end|hostile|random|server|soak|upgrade-keeps)/;
 /** A test runs on one processor most of the time, so that boots side by side save time. */
 const FLOOR_BOOTS = 3;
 /** Seconds on an emulated processor, of the files that take long; they even out the boots. */
