@@ -177,6 +177,7 @@ function fakePeer(
     isClosed: false,
     remote: { hello: 'ublk-nbd', version: 1, role: 'server-process', pid: process.pid, details },
     close: () => undefined,
+    event: (name: string) => void call(`peer event ${name}`, undefined),
     async request(name: string): Promise<unknown> {
       await call(`peer ${name}`, null);
       if (name === 'shutdown') end.current?.('exited with status 0');

@@ -148,6 +148,7 @@ t.test('shutdown is refused while devices are there, unless they may stay', asyn
   await call('shutdown', { keepDevices: true });
   await controller.ended;
   t.same([...host.driver], [0]);
+  t.equal(host.calls.at(-1), 'peer event goodbye', 'so that nobody starts another');
 });
 
 t.test('upgrade gives the device to another server process', async (t) => {
