@@ -11,34 +11,31 @@ import { startNbdkit } from '../support/backends.ts';
 import { KIB } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { fioWords } from '../support/fio.ts';
-import { serverPid, untilServedByAnother } from '../support/kills.ts';
+import { killServerProcess } from '../support/kills.ts';
 import { must, start, until } from '../support/process.ts';
-import { connect, type Device } from '../support/product.ts';
+import { connect } from '../support/product.ts';
 import { inFlight } from '../support/under-load.ts';
 
 interface Queued {
   /** Arrived at the proxy, and unread. */
-  readonly receivedBytes: number;
+  receivedBytes: number;
   /** Not sent yet. */
-  readonly sentBytes: number;
+  sentBytes: number;
 }
 
 /** What ss(8) tells of the established connections to the proxy. */
-async function queued(filter: readonly string[], isNear: (line: string) => boolean) {
-  const sum: { receivedBytes: number; sentBytes: number } = { receivedBytes: 0, sentBytes: 0 };
+async function queued(
+  filter: readonly string[],
+  isNear: (line: string) => boolean,
+): Promise<Queued> {
+  const sum: Queued = { receivedBytes: 0, sentBytes: 0 };
   for (const line of (await must(['ss', '-nH', ...filter])).split('\n')) {
     const columns = line.trim().split(/\s+/);
     const numbers = columns.filter((word) => /^\d+$/.test(word)).map(Number);
     if (isNear(line)) sum.receivedBytes += numbers[0] ?? 0;
     else sum.sentBytes += numbers[1] ?? 0;
   }
-  return sum satisfies Queued;
-}
-
-async function killServer(device: Device): Promise<void> {
-  const pid = await serverPid(device);
-  process.kill(pid, 'SIGKILL');
-  await untilServedByAnother(device, pid);
+  return sum;
 }
 
 claim('over TCP no byte arrives that was queued', async (scope) => {
@@ -62,7 +59,7 @@ claim('over TCP no byte arrives that was queued', async (scope) => {
     return last.sentBytes > 64 * KIB && last.receivedBytes === before.receivedBytes;
   });
   const before = unread.bytesRead();
-  await killServer(device);
+  await killServerProcess(device);
   await unread.readAll();
   const arrived = unread.bytesRead() - before;
   assert(arrived <= last.receivedBytes, `${arrived} bytes of ${JSON.stringify(last)}`);
@@ -96,7 +93,7 @@ claimToo('over a unix socket a write may come late, and over a later one', async
     const { receivedBytes } = await queued(['-x', 'src', path], () => true);
     return unread.bytesRead() - before + receivedBytes > 4 * KIB;
   });
-  await killServer(device);
+  await killServerProcess(device);
   assert.equal((await early.exited).status, 0, 'the successor sent it again');
   await must(write(scope.path('later')));
   assert((await read()).equals(laterBytes));

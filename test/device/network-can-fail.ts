@@ -15,7 +15,6 @@ import { replays, untilState } from '../support/kills.ts';
 import { until } from '../support/process.ts';
 import { connect } from '../support/product.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
-
 import { verifyThrough } from '../support/under-load.ts';
 
 const CUTS = isFull ? 50 : isLeast ? 2 : isBrief ? 4 : 10;

@@ -3,7 +3,6 @@
  * Runs in: device test processes and the unit test of it.
  * Must not: leave out a backend; that every pair is there is tested.
  */
-
 import { isFull, isLeast } from './amount.ts';
 import type { Transport } from './backends.ts';
 import { BACKEND_KINDS, type BackendKind } from './disks.ts';

@@ -33,7 +33,7 @@ export async function untilServedByAnother(device: Device, pid: number): Promise
 /** Kills a backend that is a child of the test, and waits until it is dead. */
 export async function killBackend(backend: Backend): Promise<void> {
   process.kill(backend.pid, 'SIGKILL');
-  await backend.stop().catch(() => undefined);
+  await backend.stop();
 }
 
 /** Kills the server process with `signal`; waits for the next. */
