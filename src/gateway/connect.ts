@@ -63,12 +63,12 @@ async function connectSteps(
 ): Promise<Device> {
   const prepared = await addSteps(host, options, signal, steps);
   await startSteps(host, prepared, signal, steps);
-  const { device } = prepared;
+  const { device, plan } = prepared;
   const { name } = options;
-  await steps.run('find the block device', async () => {
-    const made = await host.nodes.ensureBlock(device.id);
-    device.update({ madeNodes: [...device.record.madeNodes, ...made] });
-  });
+  await steps.run('find the block device', () => findBlock(host, device));
+  if (plan.scanPartitions) {
+    await steps.runUnlessInterrupted('look for partitions', () => lookForPartitions(host, device));
+  }
   if (name !== undefined) {
     await steps.run(
       'make the link',
@@ -184,8 +184,8 @@ async function addDevice(
 }
 
 /**
- * START_DEV. On Linux 6.12 it reads the partition table before it returns, from a backend that may
- * hang: an abort makes the queues fail what is asked of them, so that it comes back.
+ * START_DEV. Should it read from a backend that hangs, an abort makes the queues fail what is asked
+ * of them, so that it comes back.
  */
 async function startDevice(
   host: Host,
@@ -195,17 +195,36 @@ async function startDevice(
 ): Promise<void> {
   const { pid } = peer.remote;
   const starting = host.control.start(device.id, pid);
-  // What it waits for would be kept for a successor, and there is none for a half-made device.
-  const ended = device.serverProcess?.ended.then(({ how }) => {
-    throw serverEnded(how);
-  });
   try {
-    await unlessAborted(ended === undefined ? starting : Promise.race([starting, ended]), signal);
+    await unlessAborted(whileServed(device, starting), signal);
   } catch (error) {
     await stopDevice(host, device, peer);
     await starting.catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * Rejects when the server process ends first: what a read waits for would be kept for a successor,
+ * and there is none for a half-made device.
+ */
+function whileServed<T>(device: Device, action: Promise<T>): Promise<T> {
+  const ended = device.serverProcess?.ended.then(({ how }) => {
+    throw serverEnded(how);
+  });
+  return ended === undefined ? action : Promise.race([action, ended]);
+}
+
+async function findBlock(host: Host, device: Device): Promise<void> {
+  const made = await host.nodes.ensureBlock(device.id);
+  device.update({ madeNodes: [...device.record.madeNodes, ...made] });
+}
+
+/** The device is as good without its partitions: what prevents a scan is told, no more. */
+async function lookForPartitions(host: Host, device: Device): Promise<void> {
+  const trouble = await whileServed(device, host.nodes.scanPartitions(device.id));
+  if (trouble !== undefined) host.log('warning', device.id, trouble);
+  await findBlock(host, device);
 }
 
 async function stopDevice(host: Host, device: Device, peer: Peer): Promise<void> {

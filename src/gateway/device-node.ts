@@ -17,6 +17,8 @@ import { entriesIfThere, readIfThere } from './sysfs.ts';
 import { runTool } from './tool.ts';
 
 const NODE_TIMEOUT_MS = 5_000;
+/** A table takes a few reads; a slow backend may take its time, one that is away may not. */
+const SCAN_TIMEOUT_MS = 20_000;
 const POLL_MS = 10;
 /** How long devtmpfs or udev may take before we make the node ourselves. */
 const PATIENCE_MS = 2_000;
@@ -31,6 +33,8 @@ export interface DeviceNodes {
   /** Each resolves with the paths of nodes that it made, when the node is there. */
   ensureChar(id: number): Promise<readonly string[]>;
   ensureBlock(id: number): Promise<readonly string[]>;
+  /** Tells the kernel the disk's partitions; resolves with what prevented it, in one line. */
+  scanPartitions(id: number): Promise<string | undefined>;
   /** Opens the disk and closes it. */
   prove(id: number): Promise<void>;
   remove(paths: readonly string[]): Promise<void>;
@@ -42,6 +46,7 @@ export interface DeviceNodes {
 export const deviceNodes: DeviceNodes = {
   ensureChar,
   ensureBlock,
+  scanPartitions,
   prove,
   remove,
   makeLink,
@@ -66,6 +71,18 @@ async function ensureBlock(id: number): Promise<readonly string[]> {
     if (found !== undefined) made.push(...(await ensureNode(`/dev/${partition}`, 'b', found)));
   }
   return made;
+}
+
+/** As blockdev --rereadpt, which such a kernel refuses once a scan was suppressed. */
+async function scanPartitions(id: number): Promise<string | undefined> {
+  const path = blockPath(id);
+  const { status, stderr } = await runTool('partx', ['--add', path], {
+    timeoutMs: SCAN_TIMEOUT_MS,
+  });
+  if (status === 0 || stderr.includes('failed to read partition table')) return undefined;
+  const late = `no end of it in ${SCAN_TIMEOUT_MS / 1000} s`;
+  const reason = status === 124 ? late : oneLine(stderr);
+  return `no partitions of ${path} were looked for: ${reason}; do it by: partx --add ${path}`;
 }
 
 /** In a process that can be left behind if the open hangs. */

@@ -66,9 +66,12 @@ export interface DevicePlan {
   readonly sizeBytes: bigint;
   readonly logicalBlockBytes: number;
   /**
-   * The driver cannot leave the partition scan out, so that the queue threads have to suppress it.
+   * The driver cannot leave the partition scan out of START, so that the queue threads have to
+   * suppress it.
    */
   readonly suppressPartitionScan: boolean;
+  /** The scan that was suppressed is wanted, and therefore ours to do once the disk is there. */
+  readonly scanPartitions: boolean;
   /** The kernel notices the death of a server process late unless its requests time out soon. */
   readonly needsShortTimeout: boolean;
   readonly params: DeviceParams;
@@ -153,7 +156,10 @@ export function planDevice(request: PlanRequest): DevicePlan {
     readOnly,
     sizeBytes: backend.sizeBytes,
     logicalBlockBytes,
-    suppressPartitionScan: !options.partitionScan && !offersNoScan,
+    // Such a kernel reads within START and holds a mutex meanwhile that STOP and a recovery need: a
+    // server process that died then would leave all three waiting for each other.
+    suppressPartitionScan: !offersNoScan,
+    scanPartitions: options.partitionScan && !offersNoScan,
     needsShortTimeout: !hasModernRecovery(features),
     params: paramsFor(backend, readOnly, logicalBlockBytes, maxIoBytes),
   };

@@ -157,6 +157,7 @@ function fakeNodes(call: Call, calls: string[]): DeviceNodes {
   return {
     ensureChar: (id) => call(`char ${id}`, [`/dev/ublkc${id}`]),
     ensureBlock: (id) => call(`block ${id}`, [`/dev/ublkb${id}`]),
+    scanPartitions: (id) => call(`scan ${id}`, undefined),
     prove: (id) => call(`prove ${id}`, undefined),
     remove: async (paths) => {
       if (paths.length > 0) calls.push(`remove ${paths.join(' ')}`);

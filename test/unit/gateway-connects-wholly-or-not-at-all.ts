@@ -29,6 +29,9 @@ const CONNECT_CALLS = [
   'prove 0',
 ];
 
+/** As of Linux 6.12, which cannot leave the partition scan out of START. */
+const OLD_FEATURES = 0x1fen;
+
 function nothingLeft(host: FakeHost): object {
   const { records, corrupt } = host.registry.readAll();
   return {
@@ -55,6 +58,24 @@ t.test('the steps come in their order, and the record says live only at the end'
     madeNodes: ['/dev/ublkc0', '/dev/ublkb0'],
     shape: { queues: 2, depth: 64, sizeBytes: 1n << 20n },
   });
+});
+
+t.test('an older kernel is told its partitions once the disk is there', async (t) => {
+  const features = OLD_FEATURES;
+  const scanned = fakeHost(t.testdir(), { features });
+  await connectDevice(scanned, optionsFor(), context());
+  const since = scanned.calls.indexOf('block 0');
+  t.same(scanned.calls.slice(since, since + 3), ['block 0', 'scan 0', 'block 0']);
+  const plain = fakeHost(t.testdir(), { features });
+  await connectDevice(plain, optionsFor({ partitionScan: false }), context());
+  t.notOk(plain.calls.includes('scan 0'));
+});
+
+t.test('a server process that ends during that scan leaves nothing', async (t) => {
+  const onCall = (call: string) => call === 'scan 0' && host.endServerProcess('was killed');
+  const host = fakeHost(t.testdir(), { features: OLD_FEATURES, hanging: 'scan 0', onCall });
+  await t.rejects(connectDevice(host, options, context()), { message: /was killed/ });
+  t.same(nothingLeft(host), NOTHING);
 });
 
 t.test('a failure at each step leaves nothing', async (t) => {

@@ -152,18 +152,24 @@ t.test('a wire device has a queue for each connection there is', async (t) => {
   t.equal(plan({ connections: 1 }).maxIoBytes, MIB);
 });
 
-t.test('the partition scan is left out by the driver where it can, else by us', async (t) => {
-  const noScan = { options: { partitionScan: false } };
-  t.match(plan(noScan), {
-    flags: RECOVERY | UBLK_F_NO_AUTO_PART_SCAN,
-    suppressPartitionScan: false,
-  });
-  t.match(plan({ ...noScan, features: 0x1fen }), {
-    flags: OLD_RECOVERY,
-    suppressPartitionScan: true,
-  });
-  t.match(plan(), { flags: RECOVERY, suppressPartitionScan: false });
-});
+t.test(
+  'the partition scan is never within START, and ours where the driver has none',
+  async (t) => {
+    const noScan = { options: { partitionScan: false } };
+    t.match(plan(noScan), {
+      flags: RECOVERY | UBLK_F_NO_AUTO_PART_SCAN,
+      suppressPartitionScan: false,
+      scanPartitions: false,
+    });
+    t.match(plan({ ...noScan, features: 0x1fen }), {
+      flags: OLD_RECOVERY,
+      suppressPartitionScan: true,
+      scanPartitions: false,
+    });
+    t.match(plan(), { flags: RECOVERY, suppressPartitionScan: false, scanPartitions: false });
+    t.match(plan({ features: 0x1fen }), { suppressPartitionScan: true, scanPartitions: true });
+  },
+);
 
 t.test('the user-copy path is asked for, or refused where the driver lacks it', async (t) => {
   const userCopy = { options: { dataPath: 'user-copy' } } as const;
