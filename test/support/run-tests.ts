@@ -20,8 +20,15 @@ const { values } = parseArgs({
   },
 });
 
+/** Lines of what failed that are told again; a bound, should everything fail. */
+const MAXIMUM_REPEATED = 100;
+
+/** What failed and what is said of it, as it was printed. */
+const failures: string[] = [];
+
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
+  if (/^(\[[^\]]*\] )?(failed | {2}\| )/.test(line)) failures.push(line);
 }
 
 /** Runs a program that prints TAP; tests are at `depth`. */
@@ -95,6 +102,9 @@ for (const name of values.layer ?? Object.keys(layers)) {
   const seconds = Math.round((Date.now() - startedAtMs) / 1000);
   print(`# layer ${name}: ${part.passed} tests passed, ${part.failed} failed, in ${seconds} s`);
 }
+// Of a long log often its end only is kept, and whoever looks for a failure looks there.
+if (failures.length > 0) print('# what failed, once more:');
+for (const line of failures.slice(0, MAXIMUM_REPEATED)) process.stdout.write(`${line}\n`);
 const skipped = totals.skipped > 0 ? `, ${totals.skipped} skipped` : '';
 print(`${totals.passed} passed, ${totals.failed} failed${skipped}`);
 process.exitCode = totals.failed === 0 ? 0 : 1;
