@@ -1,8 +1,9 @@
 /**
- * Goal: no sequence of bytes makes the handshake hang, crash, read without bound or fail with
- * anything but an error about the backend or the export. Method: recorded replies of correct
- * backends, mutated at random from a printed seed (UBLK_NBD_SEED sets it), for at most two seconds;
- * half of the streams end after the bytes, half go silent.
+ * Goal: no sequence of bytes, and no end after any byte of a correct one, makes the handshake hang,
+ * crash, read without bound or fail with anything but an error about the backend or the export.
+ * Method: recorded replies of correct backends, cut after each byte, and mutated at random from a
+ * printed seed (UBLK_NBD_SEED sets it), for at most two seconds; half of the streams end after the
+ * bytes, half go silent.
  */
 import t from 'tap';
 import { GatewayError } from '../../src/protocols/errors.ts';
@@ -59,6 +60,12 @@ const CORPUS: readonly (readonly Buffer[])[] = [
   [u64(MAGIC.nbd), u64(MAGIC.newstyle), u16(0), u64(4n << 20n), u16(ALL_FLAGS), Buffer.alloc(124)],
 ];
 
+/** What a connect waits for, or an info: that does not wait for the reply to its ABORT. */
+const NEEDED: readonly { parts: readonly Buffer[]; asInfo: boolean }[] = [
+  ...CORPUS.filter((_, index) => index !== 1).map((parts) => ({ parts, asInfo: false })),
+  { parts: CORPUS[1]?.slice(0, -1) ?? [], asInfo: true },
+];
+
 const NUMBERS = [
   0, 1, 2, 11, 12, 13, 14, 255, 4096, 65535, 65536, 0x7fffffff, 0x80000006, 0xffffffff,
 ];
@@ -84,6 +91,9 @@ function mutate(random: (below: number) => number): Buffer {
 
 const ALLOWED = /^UNBD_(BACKEND_(TIMEOUT|CLOSED|PROTOCOL|OLDSTYLE|TLS_REQUIRED)|EXPORT_)/;
 
+/** EXPORT_NAME is refused by hanging up. */
+const CUT = /^UNBD_(BACKEND_CLOSED|EXPORT_UNKNOWN)$/;
+
 async function play(bytes: Buffer, silent: boolean, asInfo: boolean): Promise<string> {
   const [near, far] = duplexPair();
   const peer = new Peer(far);
@@ -99,6 +109,21 @@ async function play(bytes: Buffer, silent: boolean, asInfo: boolean): Promise<st
   stream.close();
   return stream.largestRecvBytes <= 4100 ? result : `read ${stream.largestRecvBytes} bytes at once`;
 }
+
+t.test(
+  'a handshake that is cut after any byte is told, and never taken for a whole one',
+  async (t) => {
+    for (const [index, { parts, asInfo }] of NEEDED.entries()) {
+      const whole = Buffer.concat(parts);
+      const others: string[] = [];
+      for (let length = 0; length < whole.length; length += 1) {
+        const result = await play(whole.subarray(0, length), false, asInfo);
+        if (!CUT.test(result)) others.push(`${result} after ${length} bytes`);
+      }
+      t.same(others, [], `conversation ${index}`);
+    }
+  },
+);
 
 t.test('mutated handshakes end with a device or a clear error', async (t) => {
   const seed = Number(process.env.UBLK_NBD_SEED ?? Date.now() % 0xffffffff);
