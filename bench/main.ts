@@ -8,7 +8,14 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { DEVICES, planRuns, planText, type Run, WORKLOADS } from './plan.ts';
-import { costTable, countsAreEqual, countsTable, type Row, ratioTable } from './report.ts';
+import {
+  costTable,
+  countsAreEqual,
+  countsTable,
+  type Row,
+  ratioTable,
+  recoveryTable,
+} from './report.ts';
 import { imagesAreEqual, readBackendCounts, readCost, readServers } from './results.ts';
 
 const USAGE = `usage: npm run bench -- [OPTION]...
@@ -120,8 +127,9 @@ runGuest(folder, options, devices, compare);
 
 const rows = collectRows(folder, runs);
 process.stdout.write(`\n${costTable(rows)}\n`);
-const ratios = ratioTable(rows);
-if (ratios !== '') process.stdout.write(`\n${ratios}\n`);
+for (const table of [ratioTable(rows), recoveryTable(rows)]) {
+  if (table !== '') process.stdout.write(`\n${table}\n`);
+}
 if (compare && !judgeBackends(folder)) {
   process.stderr.write('bench: the same writes and fsyncs reached the two backends differently\n');
   process.exitCode = 1;

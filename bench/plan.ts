@@ -4,10 +4,20 @@
  * Must not: know how a measurement is made; bench/guest does.
  */
 
-/** `nbd.ko` is the kernel's client, with nbd-client; the others are devices of ublk-nbd. */
-export type DeviceName = 'nbd.ko' | 'nbd' | 'file' | 'null';
+/**
+ * `nbd.ko` is the kernel's client, with nbd-client; the others are devices of ublk-nbd. `nbd-trust`
+ * keeps no log of unflushed writes, `nbd-mortal` neither that nor the flags for recovery.
+ */
+export type DeviceName = 'nbd.ko' | 'nbd' | 'nbd-trust' | 'nbd-mortal' | 'file' | 'null';
 
-export const DEVICES: readonly DeviceName[] = ['nbd.ko', 'nbd', 'file', 'null'];
+export const DEVICES: readonly DeviceName[] = [
+  'nbd.ko',
+  'nbd',
+  'nbd-trust',
+  'nbd-mortal',
+  'file',
+  'null',
+];
 
 export interface Workload {
   readonly name: string;

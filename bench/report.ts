@@ -88,6 +88,28 @@ export function ratioTable(rows: readonly Row[]): string {
   return lines.length === 0 ? '' : layout([head, ...lines]);
 }
 
+/** What outliving a failure costs in each I/O: a device with it against one without. */
+export function recoveryTable(rows: readonly Row[]): string {
+  const parts: readonly [string, DeviceName, DeviceName][] = [
+    ['the log of unflushed writes', 'nbd', 'nbd-trust'],
+    ['the flags for recovery', 'nbd-trust', 'nbd-mortal'],
+  ];
+  const lines: string[][] = [];
+  for (const [name, withIt, withoutIt] of parts) {
+    for (const row of rows.filter((one) => one.device === withIt)) {
+      const { workload } = row;
+      const other = rows.find((one) => one.device === withoutIt && one.workload === workload);
+      if (other === undefined) continue;
+      const without = mean(other, (cost) => cost.total);
+      const more = mean(row, (cost) => cost.total) - without;
+      const percent = ((more / without) * 100).toFixed(1);
+      lines.push([name, workload.name, thousands(more), `${percent}%`]);
+    }
+  }
+  const head = ['what is added by', 'workload', 'instr/IO', ''];
+  return lines.length === 0 ? '' : layout([head, ...lines]);
+}
+
 /** What the two backends were asked to do by the same writes and fsyncs. */
 export function countsTable(kernel: BackendCounts, ours: BackendCounts): string {
   const line = (name: string, pick: (counts: BackendCounts) => number, judged = true): string[] => {
