@@ -135,7 +135,9 @@ function unknownHost(endpoint: Endpoint, cause: unknown): GatewayError {
 }
 
 function connectError(address: NativeEndpoint, cause: unknown): GatewayError {
-  const code = errnoName(cause);
+  const errno = errnoName(cause);
+  // A vsock has no other word for a port that nobody listens on.
+  const code = address.kind === 'vsock' && errno === 'ECONNRESET' ? 'ECONNREFUSED' : errno;
   const name = nameOf(address);
   const hints: Record<string, readonly [what: string, hint: string]> = {
     ECONNREFUSED: ['connection refused by', 'start the backend there, or check the port'],

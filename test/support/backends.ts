@@ -11,7 +11,8 @@ import { join } from 'node:path';
 import { must, type Running, start, until } from './process.ts';
 import type { Scope } from './scope.ts';
 
-export type Transport = 'tcp' | 'unix';
+/** vsock is that of this very kernel: its loopback, CID 1. */
+export type Transport = 'tcp' | 'unix' | 'vsock';
 
 export interface Backend {
   /** What `ublk-nbd connect` takes. */
@@ -67,6 +68,7 @@ export interface Site {
 }
 
 const HERE: Site = { address: '127.0.0.1', prefix: [] };
+export const HERE_BY_IPV6: Site = { address: '::1', prefix: [] };
 
 /** Where a backend listens, and how it is named there. */
 interface Place {
@@ -84,16 +86,15 @@ async function placeFor(
 ): Promise<Place> {
   const port = given ?? (await freePort());
   const socketPath = scope.path(`${port}.sock`);
-  const unix = (name: string): string => `nbd+unix:///${name}?socket=${socketPath}`;
-  const tcp = (name: string): string => `nbd://${address}:${port}/${name}`;
-  return transport === 'unix'
-    ? { port, socketPath, target: unix, uri: unix }
-    : {
-        port,
-        socketPath,
-        target: (name) => (name === '' ? `${address}:${port}` : `${address}:${port}/${name}`),
-        uri: tcp,
-      };
+  const host = address.includes(':') ? `[${address}]` : address;
+  const uris: Readonly<Record<Transport, (name: string) => string>> = {
+    tcp: (name) => `nbd://${host}:${port}/${name}`,
+    unix: (name) => `nbd+unix:///${name}?socket=${socketPath}`,
+    vsock: (name) => `nbd+vsock://1:${port}/${name}`,
+  };
+  const uri = uris[transport];
+  const short = (name: string) => (name === '' ? `${host}:${port}` : `${host}:${port}/${name}`);
+  return { port, socketPath, target: transport === 'tcp' ? short : uri, uri };
 }
 
 function backendOf(running: Running, place: Place, exportName = ''): ChildBackend {
@@ -137,10 +138,12 @@ export async function startNbdkit(
   const place = await placeFor(scope, transport, port, site);
   const pidFile = scope.path(`nbdkit-${place.port}.pid`);
   rmSync(pidFile, { force: true });
-  const where =
-    transport === 'unix'
-      ? ['--unix', place.socketPath]
-      : ['--ipaddr', site.address, '--port', String(place.port)];
+  const places: Readonly<Record<Transport, readonly string[]>> = {
+    tcp: ['--ipaddr', site.address, '--port', String(place.port)],
+    unix: ['--unix', place.socketPath],
+    vsock: ['--vsock', '--port', String(place.port)],
+  };
+  const where = places[transport];
   const own = ['--foreground', '--exit-with-parent', '--pidfile', pidFile, ...where];
   const running = start(scope, [...site.prefix, 'nbdkit', ...own, ...words]);
   await untilPidFile(running, pidFile);
