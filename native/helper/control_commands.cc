@@ -4,7 +4,9 @@
 // one.
 #include "helper/control_commands.h"
 
+#include <fcntl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/errno_name.h"
+#include "base/fd.h"
 #include "helper/answer.h"
 #include "helper/arguments.h"
 #include "helper/disconnect.h"
@@ -228,6 +231,24 @@ void quiesce(Control& control, Arguments& arguments, Answer* answer) {
   if (arguments.error().empty()) answer->check(control.quiesce_dev(id, timeout_ms), "QUIESCE_DEV");
 }
 
+int write_attribute(uint32_t id, const char* name, const std::string& value) {
+  const std::string path = "/sys/block/ublkb" + std::to_string(id) + "/queue/" + name;
+  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (file.get() < 0) return -errno;
+  return ::write(file.get(), value.data(), value.size()) < 0 ? -errno : 0;
+}
+
+// A new scheduler waits until no request is in flight, for as long as the backend takes.
+void tune(Control&, Arguments& arguments, Answer* answer) {
+  const uint32_t id = id_of(arguments);
+  const uint64_t io_timeout_ms = arguments.number("io_timeout_ms", UINT32_MAX, 0);
+  const std::string scheduler = arguments.text("scheduler", "none");
+  if (!arguments.error().empty()) return;
+  if (io_timeout_ms > 0)
+    answer->check(write_attribute(id, "io_timeout", std::to_string(io_timeout_ms)), "io_timeout");
+  answer->check(write_attribute(id, "scheduler", scheduler), "scheduler");
+}
+
 constexpr struct {
   std::string_view name;
   Command run;
@@ -235,6 +256,7 @@ constexpr struct {
     {"features", features},
     {"add", add},
     {"start", start},
+    {"tune", tune},
     {"stop", stop},
     {"disconnect", disconnect_disk},
     {"del", del},

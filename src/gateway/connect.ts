@@ -76,8 +76,9 @@ async function connectSteps(
       () => host.nodes.removeLink(name, device.id),
     );
   }
-  await steps.run('open the device', () => host.nodes.prove(device.id));
-  steps.throwIfInterrupted();
+  await steps.runUnlessInterrupted('open the device', () =>
+    whileServed(device, host.nodes.prove(device.id)),
+  );
   await becomeConnected(host, device);
   return device;
 }
@@ -139,11 +140,11 @@ async function startSteps(
   );
   await steps.run(
     'start the device',
-    async () => {
-      await startDevice(host, device, peer, signal);
-      if (plan.needsShortTimeout) await host.control.shortenTimeout(device.id);
-    },
+    () => startDevice(host, device, peer, signal),
     () => stopDevice(host, device, peer),
+  );
+  await steps.runUnlessInterrupted('set up its queue', () =>
+    whileServed(device, host.control.tune(device.id, plan.needsShortTimeout)),
   );
 }
 

@@ -6,7 +6,6 @@
  * left behind.
  */
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import { controlError } from './control-error.ts';
 import { type HelperAnswer, runHelper } from './control-helper.ts';
 import type { DeviceParams } from './params.ts';
@@ -53,8 +52,13 @@ export interface Control {
   recoverStart(id: number): Promise<void>;
   /** END_USER_RECOVERY; waits until every tag is fetched, or `signal`. */
   recoverEnd(id: number, serverPid: number, signal: AbortSignal): Promise<void>;
-  /** Makes requests of a started device time out soon; see DevicePlan.needsShortTimeout. */
-  shortenTimeout(id: number): Promise<void>;
+  /**
+   * Sets the queue of a started device up, as far as the kernel lets us within 5 s; for
+   * `shortTimeout` see DevicePlan.needsShortTimeout. No I/O scheduler: the kernel gives mq-deadline
+   * to a disk of one queue, which costs instructions on every request and orders them for a head
+   * that a remote image does not have.
+   */
+  tune(id: number, shortTimeout: boolean): Promise<void>;
   /** UPDATE_SIZE, for a device that has that flag. */
   updateSize(id: number, sizeBytes: bigint): Promise<void>;
   stop(id: number): Promise<void>;
@@ -77,14 +81,14 @@ const SECTOR_BYTES = 512n;
 const QUICK_TIMEOUT_MS = 5_000;
 /** Some kernels fail to complete ADD_DEV at all (ublk_init_queues in 6.17). */
 const ADD_TIMEOUT_MS = 30_000;
-/** On Linux 6.12 START_DEV reads the partition table, through the backend. */
+/** Much more than it takes: nothing is read within it, see DevicePlan.suppressPartitionScan. */
 const START_TIMEOUT_MS = 60_000;
 /** A device whose every tag is in flight is let go after 31 s where its timeout is the default. */
 const RELEASE_PATIENCE_MS = 40_000;
 const RECOVER_END_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 60_000;
 /** On Linux 6.12 a death with every tag in flight then shows after 2 s; by default after 31. */
-const IO_TIMEOUT_MS = '1000';
+const IO_TIMEOUT_MS = 1_000;
 const DELETE_TIMEOUT_MS = 15_000;
 
 export const driverControl: Control = {
@@ -105,7 +109,6 @@ export const driverControl: Control = {
   },
   async start(id, serverPid) {
     await command('start', { id, pid: serverPid }, START_TIMEOUT_MS);
-    await leaveOrderToBackend(id);
   },
   async recoverStart(id) {
     const values = { id, patience_ms: RELEASE_PATIENCE_MS };
@@ -114,10 +117,10 @@ export const driverControl: Control = {
   async recoverEnd(id, serverPid, signal) {
     await command('recover_end', { id, pid: serverPid }, RECOVER_END_TIMEOUT_MS, signal);
   },
-  async shortenTimeout(id) {
-    // The driver starts a timer that runs out anew while the server process lives. Where /sys is
-    // read-only a recovery takes the kernel's half minute.
-    await writeFile(`/sys/block/ublkb${id}/queue/io_timeout`, IO_TIMEOUT_MS).catch(() => undefined);
+  async tune(id, shortTimeout) {
+    const values = { id, ...(shortTimeout ? { io_timeout_ms: IO_TIMEOUT_MS } : {}) };
+    // Where /sys is read-only the kernel's choices stay: a recovery then takes its half minute.
+    await runHelper('tune', values, QUICK_TIMEOUT_MS).catch(() => undefined);
   },
   async updateSize(id, sizeBytes) {
     const values = { id, dev_sectors: String(sizeBytes / SECTOR_BYTES) };
@@ -175,15 +178,6 @@ export function addValues(request: AddRequest): Readonly<Record<string, string |
           max_write_zeroes_sectors: discard.maxWriteZeroesSectors,
         }),
   };
-}
-
-/**
- * No I/O scheduler: the kernel gives mq-deadline to a disk of one queue, which costs instructions
- * on every request and orders them for a head that a remote image does not have. Where /sys is
- * read-only the kernel's choice stays.
- */
-async function leaveOrderToBackend(id: number): Promise<void> {
-  await writeFile(`/sys/block/ublkb${id}/queue/scheduler`, 'none').catch(() => undefined);
 }
 
 type Values = Readonly<Record<string, string | number>>;

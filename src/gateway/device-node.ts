@@ -17,7 +17,7 @@ import { entriesIfThere, readIfThere } from './sysfs.ts';
 import { runTool } from './tool.ts';
 
 const NODE_TIMEOUT_MS = 5_000;
-/** A table takes a few reads; a slow backend may take its time, one that is away may not. */
+/** A partition table takes a few reads; a backend may be slow, but not for ever. */
 const SCAN_TIMEOUT_MS = 20_000;
 const POLL_MS = 10;
 /** How long devtmpfs or udev may take before we make the node ourselves. */
@@ -33,9 +33,12 @@ export interface DeviceNodes {
   /** Each resolves with the paths of nodes that it made, when the node is there. */
   ensureChar(id: number): Promise<readonly string[]>;
   ensureBlock(id: number): Promise<readonly string[]>;
-  /** Tells the kernel the disk's partitions; resolves with what prevented it, in one line. */
+  /**
+   * Tells the kernel the disk's partitions; resolves with what prevented it, in one line. Throws
+   * UNBD_BACKEND_TIMEOUT.
+   */
   scanPartitions(id: number): Promise<string | undefined>;
-  /** Opens the disk and closes it. */
+  /** Opens the disk and closes it. Throws UNBD_BACKEND_TIMEOUT or UNBD_NO_DEVICE_NODE. */
   prove(id: number): Promise<void>;
   remove(paths: readonly string[]): Promise<void>;
   makeLink(name: string, id: number): Promise<void>;
@@ -79,17 +82,26 @@ async function scanPartitions(id: number): Promise<string | undefined> {
   const { status, stderr } = await runTool('partx', ['--add', path], {
     timeoutMs: SCAN_TIMEOUT_MS,
   });
+  if (status === 124) throw noAnswer(path);
   if (status === 0 || stderr.includes('failed to read partition table')) return undefined;
-  const late = `no end of it in ${SCAN_TIMEOUT_MS / 1000} s`;
-  const reason = status === 124 ? late : oneLine(stderr);
+  const reason = oneLine(stderr);
   return `no partitions of ${path} were looked for: ${reason}; do it by: partx --add ${path}`;
 }
 
-/** In a process that can be left behind if the open hangs. */
+/** In a process that can be left behind: as long as the kernel looks for partitions it waits. */
 async function prove(id: number): Promise<void> {
-  const argv = [`if=${blockPath(id)}`, 'of=/dev/null', 'count=0', 'status=none'];
-  const { status, stderr } = await runTool('dd', argv, { timeoutMs: NODE_TIMEOUT_MS });
-  if (status !== 0) throw noNode(blockPath(id), oneLine(stderr) || 'it cannot be opened');
+  const path = blockPath(id);
+  const argv = [`if=${path}`, 'of=/dev/null', 'count=0', 'status=none'];
+  const { status, stderr } = await runTool('dd', argv, { timeoutMs: SCAN_TIMEOUT_MS });
+  if (status === 124) throw noAnswer(path);
+  if (status !== 0) throw noNode(path, oneLine(stderr) || 'it cannot be opened');
+}
+
+function noAnswer(path: string): GatewayError {
+  const text = `no partition table of ${path} was read in ${SCAN_TIMEOUT_MS / 1000} s`;
+  return new GatewayError('UNBD_BACKEND_TIMEOUT', `${text}: the backend does not answer`, {
+    hint: 'check the backend; --no-partition-scan connects without a read',
+  });
 }
 
 /** Nodes that we made, and with a disk's those of its partitions, which nobody else made either. */

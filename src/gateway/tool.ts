@@ -6,6 +6,8 @@
 import { spawn } from 'node:child_process';
 
 const MAXIMUM_OUTPUT_BYTES = 64 * 1024;
+/** A tool that the kernel holds, as one that closes a disk whose reads wait, is left behind. */
+const PATIENCE_MS = 1_000;
 
 export interface ToolResult {
   /**
@@ -22,7 +24,10 @@ export interface ToolOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Never rejects. An abort and the time limit end the tool with SIGTERM. */
+/**
+ * Never rejects. An abort and the time limit end the tool with SIGTERM; one that stays for another
+ * second is no longer waited for.
+ */
 export function runTool(
   command: string,
   argv: readonly string[],
@@ -32,19 +37,28 @@ export function runTool(
     const child = spawn(command, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
     const output = { stdout: '', stderr: '' };
     let late = false;
+    let timer: NodeJS.Timeout;
     const end = (status: number): void => {
       clearTimeout(timer);
-      options.signal?.removeEventListener('abort', onAbort);
+      options.signal?.removeEventListener('abort', terminate);
       resolve({ status, ...output });
     };
-    const onAbort = (): void => {
-      child.kill('SIGTERM');
+    const leave = (): void => {
+      child.unref();
+      child.stdout.destroy();
+      child.stderr.destroy();
+      end(late ? 124 : 128);
     };
-    const timer = setTimeout(() => {
-      late = true;
+    const terminate = (): void => {
       child.kill('SIGTERM');
+      clearTimeout(timer);
+      timer = setTimeout(leave, PATIENCE_MS);
+    };
+    timer = setTimeout(() => {
+      late = true;
+      terminate();
     }, options.timeoutMs);
-    options.signal?.addEventListener('abort', onAbort, { once: true });
+    options.signal?.addEventListener('abort', terminate, { once: true });
     for (const stream of ['stdout', 'stderr'] as const) {
       child[stream].on('data', (chunk: Buffer) => {
         if (output[stream].length < MAXIMUM_OUTPUT_BYTES) output[stream] += chunk.toString();

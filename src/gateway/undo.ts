@@ -31,7 +31,7 @@ export class Steps {
     action: () => Promise<T> | T,
     undo?: (value: T) => Promise<void> | void,
   ): Promise<T> {
-    this.throwIfInterrupted();
+    this.#throwIfInterrupted();
     this.#onStep(name);
     const value = await action();
     if (undo !== undefined) this.#undos.push({ name, undo: () => undo(value) });
@@ -43,7 +43,7 @@ export class Steps {
     return this.run(name, () => unlessAborted(action(), this.#signal));
   }
 
-  throwIfInterrupted(): void {
+  #throwIfInterrupted(): void {
     if (this.#signal.aborted) throw new GatewayError('UNBD_INTERRUPTED', 'interrupted');
   }
 

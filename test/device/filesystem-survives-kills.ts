@@ -27,7 +27,7 @@ claim(`a mounted ext4 survives ${KILLS} kills of each kind`, async (scope) => {
   const device = await connect(scope, backend.target);
   await makeFilesystem('ext4', device.path);
   const { folder, unmount } = await mountAt(scope, device.path);
-  const writing = shell(`cd '${folder}'; ${WRITE_FILES}`);
+  const writing = shell(`cd '${folder}'; ${WRITE_FILES}`, { timeoutMs: 90_000 * (KILLS + 1) });
   for (let round = 0; round < KILLS; round += 1) {
     await delay(300);
     await backend.kill();

@@ -11,7 +11,7 @@ import { MIB, makeImage, sha256File } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { anyServerPid } from '../support/leftovers.ts';
 import { describe, must, until } from '../support/process.ts';
-import { connect, startUblkNbd, ublkNbdMust } from '../support/product.ts';
+import { assertRefused, connect, startUblkNbd, ublkNbd, ublkNbdMust } from '../support/product.ts';
 import { inFlight } from '../support/under-load.ts';
 
 claim(
@@ -65,3 +65,9 @@ claim(
     }
   },
 );
+
+claim('a backend that never answers the scan is told, and leaves nothing', async (scope) => {
+  const { target } = await startNbdkit(scope, ['--filter=delay', 'memory', '16M', 'rdelay=600']);
+  const outcome = await ublkNbd(['connect', target]);
+  assertRefused(outcome, 'UNBD_BACKEND_TIMEOUT', 5, /partition table .* does not answer/);
+});

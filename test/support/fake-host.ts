@@ -133,7 +133,7 @@ function fakeControl(call: Call, driver: Set<number>, faults: Faults): Control {
     start: (id) => call(`start ${id}`, undefined),
     recoverStart: (id) => call(`recover_start ${id}`, undefined),
     recoverEnd: (id) => call(`recover_end ${id}`, undefined),
-    shortenTimeout: (id) => call(`timeout ${id}`, undefined),
+    tune: (id, short) => call(`tune ${id}${short ? ' short' : ''}`, undefined),
     updateSize: (id, sizeBytes) => call(`resize ${id} ${sizeBytes}`, undefined),
     stop: (id) => call(`stop ${id}`, undefined),
     disconnect: (id) => call(`disconnect ${id}`, 'stopped' as const),

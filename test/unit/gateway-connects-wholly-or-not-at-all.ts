@@ -24,6 +24,7 @@ const CONNECT_CALLS = [
   'char 0',
   'peer start',
   'start 0',
+  'tune 0',
   'block 0',
   'link disk',
   'prove 0',

@@ -156,7 +156,7 @@ t.test('a kernel that does not bear a second START gets none', async (t) => {
 t.test('a kernel that notices a death late gets a short timeout', async (t) => {
   const calls: string[] = [];
   await connected(t, { features: OLD_FEATURES, onCall: (call) => calls.push(call) });
-  t.ok(calls.indexOf('timeout 0') > calls.indexOf('start 0'));
+  t.ok(calls.indexOf('tune 0 short') > calls.indexOf('start 0'));
 });
 
 t.test('a death during disconnect is recovered, so that the flush is', async (t) => {
