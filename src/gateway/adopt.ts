@@ -11,7 +11,7 @@ import { Device } from './device.ts';
 import { cleanUp } from './disconnect.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
-import { adoptServerProcess } from './launch.ts';
+import { adoptServerProcess, type ServerProcess } from './launch.ts';
 import { buryDevice, deviceLost, recoverOrBury } from './lost.ts';
 import type { DeviceState } from './messages.ts';
 import { isAlive } from './process.ts';
@@ -83,7 +83,7 @@ async function settle(host: Host, device: Device): Promise<void> {
   } else {
     // Not awaited: a backend that is away must not hold up the device's list.
     const reason = 'the server process ended while no controller was there';
-    void recoverLater(host, device, reason);
+    void recoverLater(host, device, device.serverProcess, reason);
   }
 }
 
@@ -110,9 +110,17 @@ async function isServed(host: Host, device: Device, driverState: string): Promis
   return false;
 }
 
-async function recoverLater(host: Host, device: Device, reason: string): Promise<void> {
+async function recoverLater(
+  host: Host,
+  device: Device,
+  ended: ServerProcess | undefined,
+  reason: string,
+): Promise<void> {
   try {
-    await device.exclusive(() => recoverOrBury(host, device, reason));
+    await device.exclusive(async () => {
+      // Its end may have been noticed meanwhile, and a successor serves: that one must stay.
+      if (device.serverProcess === ended) await recoverOrBury(host, device, reason);
+    });
   } catch (error) {
     host.log('error', device.id, `cannot be recovered: ${asGatewayError(error).line}`);
   }

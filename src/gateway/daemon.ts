@@ -10,7 +10,7 @@ import { lock } from './lock.ts';
 import { log } from './log.ts';
 import { assemble } from './make-host.ts';
 import { controllerLock, controllerSocket, prepareRunDir, requireRoot } from './run-dir.ts';
-import { sweepRunDir } from './sweep-run-dir.ts';
+import { sweepRunDir, tellLastWordsOfSpares } from './sweep-run-dir.ts';
 
 export interface DaemonOptions {
   /** Be the controller until `signal`; false = make sure that one runs, and return. */
@@ -60,6 +60,7 @@ async function runController(
   await operations.refresh();
   await controller.ended;
   sweepRunDir();
+  tellLastWordsOfSpares();
   log('info', undefined, `process ${process.pid} ends`);
   return true;
 }

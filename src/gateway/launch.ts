@@ -134,7 +134,8 @@ function lastWordsPath(token: string): string {
   return join(logDir(), `${token}.stderr`);
 }
 
-function takeLastWords(token: string): readonly string[] {
+/** Its lines; the file is gone then. */
+export function takeLastWords(token: string): readonly string[] {
   try {
     const text = readFileSync(lastWordsPath(token), 'utf8');
     rmSync(lastWordsPath(token));

@@ -4,11 +4,15 @@
  * Method: adoptOrphans over a host without a kernel, with records of owners that live and died.
  */
 import { spawn } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { adoptOrphans } from '../../src/gateway/adopt.ts';
 import { identify, type ProcessIdentity } from '../../src/gateway/process.ts';
 import type { DeviceRecord } from '../../src/gateway/registry.ts';
-import { type FakeHost, fakeHost, optionsFor } from '../support/fake-host.ts';
+import { backend, type FakeHost, fakeHost, optionsFor } from '../support/fake-host.ts';
+
+/** UBLK_F_USER_RECOVERY and UBLK_F_USER_RECOVERY_REISSUE. */
+const USER_RECOVERY_AND_REISSUE = 0x18n;
 
 /** No process has this start time. */
 const DEAD: ProcessIdentity = { pid: process.pid, startTicks: '0' };
@@ -115,4 +119,24 @@ t.test('a DEAD device stays DEAD with its reason', async (t) => {
   const host = hostWith(t, [recordOf(0, { phase: 'dead', reason: 'it was killed' })], []);
   await adoptOrphans(host);
   t.match(await host.devices.get(0)?.view(false), { state: 'DEAD', reason: 'it was killed' });
+});
+
+t.test('a death that is noticed twice is recovered once', async (t) => {
+  const base = recordOf(3, { serverProcess: DEAD, backend });
+  const { shape } = base;
+  if (shape === undefined) throw new Error('it was added');
+  const record = { ...base, shape: { ...shape, flags: USER_RECOVERY_AND_REISSUE } };
+  const host = hostWith(t, [record], [3]);
+  const { info } = host.control;
+  // Slow, so that the watch of the process comes first.
+  host.control.info = async (id) => {
+    await delay(600);
+    return info(id);
+  };
+  await adoptOrphans(host);
+  const isReissued = () => host.events.some((event) => event.startsWith('reissued'));
+  for (let n = 0; n < 500 && !isReissued(); n += 1) await delay(10);
+  await delay(100);
+  t.equal(host.calls.filter((call) => call === 'recover_start 3').length, 1);
+  t.equal(host.devices.get(3)?.state, 'CONNECTED');
 });
