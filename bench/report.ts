@@ -64,13 +64,20 @@ export function costTable(rows: readonly Row[]): string {
   return layout([head, ...lines]);
 }
 
+/** The rows of `device`, each with that of `other` for the same workload. */
+function pairs(rows: readonly Row[], device: DeviceName, other: DeviceName): [Row, Row][] {
+  return rows
+    .filter((row) => row.device === device)
+    .flatMap((row) => {
+      const found = rows.find((one) => one.device === other && one.workload === row.workload);
+      return found === undefined ? [] : [[row, found] satisfies [Row, Row]];
+    });
+}
+
 /** Our NBD device against nbd.ko, by workload; empty when one of the two was not measured. */
 export function ratioTable(rows: readonly Row[]): string {
   const lines: string[][] = [];
-  for (const row of rows) {
-    if (row.device !== 'nbd') continue;
-    const other = rows.find((one) => one.device === 'nbd.ko' && one.workload === row.workload);
-    if (other === undefined) continue;
+  for (const [row, other] of pairs(rows, 'nbd', 'nbd.ko')) {
     const ratio = (pick: (cost: Cost) => number): number => mean(row, pick) / mean(other, pick);
     const total = ratio((cost) => cost.total);
     const { goal } = row.workload;
@@ -96,14 +103,11 @@ export function recoveryTable(rows: readonly Row[]): string {
   ];
   const lines: string[][] = [];
   for (const [name, withIt, withoutIt] of parts) {
-    for (const row of rows.filter((one) => one.device === withIt)) {
-      const { workload } = row;
-      const other = rows.find((one) => one.device === withoutIt && one.workload === workload);
-      if (other === undefined) continue;
+    for (const [row, other] of pairs(rows, withIt, withoutIt)) {
       const without = mean(other, (cost) => cost.total);
       const more = mean(row, (cost) => cost.total) - without;
       const percent = ((more / without) * 100).toFixed(1);
-      lines.push([name, workload.name, thousands(more), `${percent}%`]);
+      lines.push([name, row.workload.name, thousands(more), `${percent}%`]);
     }
   }
   const head = ['what is added by', 'workload', 'instr/IO', ''];

@@ -242,11 +242,10 @@ int write_attribute(uint32_t id, const char* name, const std::string& value) {
 void tune(Control&, Arguments& arguments, Answer* answer) {
   const uint32_t id = id_of(arguments);
   const uint64_t io_timeout_ms = arguments.number("io_timeout_ms", UINT32_MAX, 0);
-  const std::string scheduler = arguments.text("scheduler", "none");
   if (!arguments.error().empty()) return;
   if (io_timeout_ms > 0)
     answer->check(write_attribute(id, "io_timeout", std::to_string(io_timeout_ms)), "io_timeout");
-  answer->check(write_attribute(id, "scheduler", scheduler), "scheduler");
+  answer->check(write_attribute(id, "scheduler", "none"), "scheduler");
 }
 
 constexpr struct {

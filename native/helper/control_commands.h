@@ -10,7 +10,8 @@
 //   add           id? queues depth max_io_bytes       dev_id, and what the driver granted: flags,
 //                 flags PARAMETER...                  names, queues, depth, max_io_bytes
 //   start         id pid                              waits until every tag is fetched
-//   tune          id io_timeout_ms? scheduler?        waits until no request is in flight
+//   tune          id io_timeout_ms?                   no I/O scheduler; waits until no request is
+//                                                     in flight
 //   stop          id                                  waits until every owned request is answered
 //   disconnect    id force? path? flush_timeout_ms?   see disconnect.h
 //   del           id                                  waits until nobody holds the device

@@ -12,7 +12,7 @@ import { removeFromDriver } from './disconnect.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
 import { serverProcessForDevice } from './launch-for-device.ts';
-import { serverEnded } from './lost.ts';
+import { serverEnded, whileServed } from './lost.ts';
 import type { ConnectOptions } from './messages.ts';
 import { type DevicePlan, planDevice } from './params.ts';
 import type { Peer } from './rpc.ts';
@@ -203,17 +203,6 @@ async function startDevice(
     await starting.catch(() => undefined);
     throw error;
   }
-}
-
-/**
- * Rejects when the server process ends first: what a read waits for would be kept for a successor,
- * and there is none for a half-made device.
- */
-function whileServed<T>(device: Device, action: Promise<T>): Promise<T> {
-  const ended = device.serverProcess?.ended.then(({ how }) => {
-    throw serverEnded(how);
-  });
-  return ended === undefined ? action : Promise.race([action, ended]);
 }
 
 async function findBlock(host: Host, device: Device): Promise<void> {

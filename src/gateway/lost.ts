@@ -19,6 +19,17 @@ export function serverEnded(how: string): GatewayError {
 }
 
 /**
+ * What `action` does; rejects when the device's server process ends first: then nobody answers what
+ * it waits for.
+ */
+export function whileServed<T>(device: Device, action: Promise<T>): Promise<T> {
+  const ended = device.serverProcess?.ended.then(({ how }) => {
+    throw serverEnded(how);
+  });
+  return ended === undefined ? action : Promise.race([action, ended]);
+}
+
+/**
  * Does nothing while the device is being connected, recovered, stopped or dead: those operations
  * find out by themselves.
  */

@@ -14,7 +14,7 @@ import type { Device } from './device.ts';
 import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
 import { type ReadyProcess, serverProcessForDevice } from './launch-for-device.ts';
-import { buryDevice, serverEnded } from './lost.ts';
+import { buryDevice, whileServed } from './lost.ts';
 import { hasModernRecovery, isCrashLoop } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
@@ -203,12 +203,8 @@ function isModern({ shape }: DeviceRecord): boolean {
 }
 
 /** Rejects as soon as the device's server process ends, or the device is given up. */
-async function unlessEnded<T>(device: Device, promise: Promise<T>): Promise<T> {
-  const ended = device.serverProcess?.ended.then(({ how }) => {
-    throw serverEnded(how);
-  });
-  const racers = ended === undefined ? [promise] : [promise, ended];
-  return unlessAborted(Promise.race(racers), device.ending);
+function unlessEnded<T>(device: Device, promise: Promise<T>): Promise<T> {
+  return unlessAborted(whileServed(device, promise), device.ending);
 }
 
 async function pause(device: Device, pauseMs: number): Promise<void> {

@@ -9,6 +9,7 @@ import { HERE_BY_IPV6, startNbdkit } from '../support/backends.ts';
 import { MIB, makeImage } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { fioVerify } from '../support/fio.ts';
+import { killBackend } from '../support/kills.ts';
 import { start, until } from '../support/process.ts';
 import { connect } from '../support/product.ts';
 
@@ -28,8 +29,7 @@ for (const kind of ['IPv6', 'vsock'] as const) {
     const backend = await serve();
     const device = await connect(scope, backend.target);
     await fioVerify(device.path, LOAD);
-    process.kill(backend.pid, 'SIGKILL');
-    await backend.exited;
+    await killBackend(backend);
     await serve(Number(/:(\d+)\/?$/.exec(backend.target)?.[1]));
     await fioVerify(device.path, LOAD);
     await device.disconnect();
