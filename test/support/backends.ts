@@ -193,8 +193,9 @@ export async function startNbdServer(
   const lines = ['[generic]', 'allowlist = true', ...where, '[disk]', `exportname = ${image}`];
   writeFileSync(`${name}.conf`, [...lines, ...features, ''].join('\n'));
   await must([unpackedProgram('nbd-server'), '-C', `${name}.conf`, '-p', pidFile]);
-  await until('nbd-server writes its pid', () => existsSync(pidFile));
-  const pid = Number(readFileSync(pidFile, 'utf8'));
+  const pidText = (): string => (existsSync(pidFile) ? readFileSync(pidFile, 'utf8').trim() : '');
+  await until('nbd-server writes its pid', () => pidText() !== '');
+  const pid = Number(pidText());
   const stop = async (): Promise<void> => {
     if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGTERM');
     await until('nbd-server ends', () => !isRunning(pid));

@@ -10,6 +10,21 @@ import { controllerPid } from './leftovers.ts';
 import { until } from './process.ts';
 import { type Device, listed, ublkNbdMust } from './product.ts';
 
+/**
+ * Where requests have to wait for a backend that is killed and started again, however slow the
+ * machine is: with the default of 30 s they may fail on one that stands still meanwhile.
+ */
+export const PATIENTLY = ['--reconnect-delay', '200'] as const;
+
+/** SIGKILL; who is to be killed may have ended before, where nobody promises that it lives. */
+export function killIfAlive(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 export async function serverPid({ path }: Device): Promise<number> {
   return (await listed(path)).serverPid;
 }

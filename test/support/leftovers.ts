@@ -14,6 +14,9 @@ const runFolder = process.env.UBLK_NBD_RUN_DIR ?? '/run/ublk-nbd';
 /** How long what ends by itself may take: a process that was told to, a node that udev removes. */
 const SETTLE_MS = 30_000;
 
+/** In the environment of a server process that is started before it is needed. */
+const SPARE_VARIABLE = '\0UBLK_NBD_SERVER_SPARE=1\0';
+
 function entries(folder: string, pattern: RegExp): string[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
@@ -30,11 +33,18 @@ function processes(): string[] {
         const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
         const ours = /ublk-nbd(-helper|: |\.js)|gateway\/(server|controller)-main/.test(command);
         const stays = /ublk-nbd: (controller|spare)|controller-main/.test(command);
-        return ours && !stays && isAlive(pid) ? [`process ${pid}: ${command}`] : [];
+        const isLeft = ours && !stays && !willBeSpare(pid, command);
+        return isLeft && isAlive(pid) ? [`process ${pid}: ${command}`] : [];
       } catch {
         return [];
       }
     });
+}
+
+/** It has been started for that, and says so as soon as node runs. */
+function willBeSpare(pid: string, command: string): boolean {
+  const isStarting = /server-main/.test(command);
+  return isStarting && readFileSync(`/proc/${pid}/environ`, 'utf8').includes(SPARE_VARIABLE);
 }
 
 /** Not a zombie; throws when it is not there at all. */

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { controllerPid } from './leftovers.ts';
-import { describe, type Outcome, run } from './process.ts';
+import { describe, type Outcome, run, until } from './process.ts';
 import { commandIn, packageFolder, ublkNbd } from './product.ts';
 import type { Scope } from './scope.ts';
 
@@ -70,8 +70,21 @@ export function upgrade(folder: string, ...args: readonly string[]): Promise<Out
   return folder === packageFolder ? ublkNbd(words) : run(commandIn(folder, words));
 }
 
+/**
+ * What puts an upgrade off, with nothing changed: a backend that is away or does not answer in 5 s,
+ * another process that starts a controller, a process that did not get to answer a question.
+ */
+const PUT_OFF = /; try again when |another upgrade is under way|did not answer '/;
+
+/** As who reads that would, it is tried again where it is put off. */
 export async function upgradeMust(folder: string, ...args: readonly string[]): Promise<string> {
-  const outcome = await upgrade(folder, ...args);
+  let outcome = await upgrade(folder, ...args);
+  const isDecided = async (): Promise<boolean> => {
+    if (outcome.status === 0 || !PUT_OFF.test(outcome.stderr)) return true;
+    outcome = await upgrade(folder, ...args);
+    return outcome.status === 0;
+  };
+  await until('the upgrade is not put off', isDecided).catch(() => undefined);
   assert.equal(outcome.status, 0, describe(outcome));
   return outcome.stdout;
 }

@@ -32,9 +32,12 @@ export interface Running {
   stdout(): string;
   stderr(): string;
   kill(signal: NodeJS.Signals): void;
-  /** SIGTERM, and SIGKILL when that has not ended it within 10 s. */
+  /** SIGTERM, and SIGKILL when that has not ended it within STOP_TIMEOUT_MS. */
   stop(): Promise<Outcome>;
 }
+
+/** A machine may stand still for ten seconds, and its processes have to end after that. */
+const STOP_TIMEOUT_MS = 45_000;
 
 const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
   SIGHUP: 1,
@@ -89,7 +92,7 @@ function launch(argv: readonly string[], options: RunOptions): Running {
     kill: (signal) => void child.kill(signal),
     stop: async () => {
       child.kill('SIGTERM');
-      const hard = setTimeout(() => child.kill('SIGKILL'), 10_000);
+      const hard = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
       return exited.finally(() => clearTimeout(hard));
     },
   };
@@ -140,12 +143,12 @@ function tail(text: string): string {
 
 /**
  * Waits until `condition` holds; asks often, since what it waits for has no event, but leaves most
- * of a slow processor to what it waits for.
+ * of a slow processor to what it waits for. The limit is only there so that nothing hangs.
  */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 60_000,
+  timeoutMs = 120_000,
 ): Promise<void> {
   const deadlineMs = Date.now() + timeoutMs;
   for (;;) {

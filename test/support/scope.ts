@@ -22,7 +22,9 @@ export class Scope {
     if (this.#folder === undefined) {
       const folder = mkdtempSync(join(tmpdir(), 'unbd-'));
       this.#folder = folder;
-      this.#cleanups.unshift(() => rmSync(folder, { recursive: true, force: true }));
+      // A controller that had its run folder here may write to it until it is idle.
+      const options = { recursive: true, force: true, maxRetries: 10, retryDelay: 100 };
+      this.#cleanups.unshift(() => rmSync(folder, options));
     }
     return join(this.#folder, name);
   }

@@ -116,20 +116,27 @@ export class SlowNbdkit {
    * goOn().
    */
   async standStill(): Promise<Mark> {
-    await this.#started;
-    const pid = this.#running?.pid;
-    assert(pid !== undefined, 'nbdkit runs');
     let mark: Mark | undefined;
     await until('nbdkit is at work on something', async () => {
-      process.kill(pid, 'SIGSTOP');
-      await until('nbdkit stands still', () => isStopped(pid));
+      await this.stop();
       mark = this.#look();
-      if (mark.requests.size === 0) process.kill(pid, 'SIGCONT');
+      if (mark.requests.size === 0) this.goOn();
       return mark.requests.size > 0;
     });
     assert(mark !== undefined);
     this.#dead = mark.connections;
     return mark;
+  }
+
+  /** Nothing is answered from here on, until goOn() or kill(). It may have to start again first. */
+  async stop(): Promise<void> {
+    await until('nbdkit stands still', async () => {
+      await this.#started;
+      const pid = this.#running?.pid;
+      if (pid === undefined || !isRunning(pid)) return false;
+      process.kill(pid, 'SIGSTOP');
+      return isStopped(pid);
+    });
   }
 
   goOn(): void {
@@ -189,11 +196,15 @@ export class SlowNbdkit {
   }
 }
 
-/** Every thread of it. */
+/** Every thread of it; one that ends while we look is to be looked at again. */
 function isStopped(pid: number): boolean {
-  return readdirSync(`/proc/${pid}/task`).every((tid) =>
-    /\) T /.test(readFileSync(`/proc/${pid}/task/${tid}/stat`, 'utf8')),
-  );
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((tid) =>
+      /\) T /.test(readFileSync(`/proc/${pid}/task/${tid}/stat`, 'utf8')),
+    );
+  } catch {
+    return false;
+  }
 }
 
 const LINE = / connection=(\d+) (?:\.\.\.)?(Read|Write) id=(\d+) (?:offset=(\w+) count=(\w+))?/g;

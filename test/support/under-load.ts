@@ -15,6 +15,8 @@ import type { Device } from './product.ts';
 const BUSY = 16;
 /** Of each direction; a flush counts as a read. */
 const BUSY_EACH = 4;
+/** As long as fio reads back what it wrote it writes nothing. */
+const BUSY_TIMEOUT_MS = 200_000;
 
 const LOAD = { size: isLeast ? '12M' : '48M', iodepth: 32, fsync: 32, bsrange: '512-64k' };
 
@@ -60,7 +62,7 @@ export async function verifyThrough(
   const failing = async (): Promise<void> => {
     for (let round = 0; round < count; round += 1) {
       const hurts = (): boolean => isDone || (isBusy(device) && isAtWork());
-      await until(`${BUSY} requests are in flight, reads and writes`, hurts);
+      await until(`${BUSY} requests are in flight, reads and writes`, hurts, BUSY_TIMEOUT_MS);
       if (isDone) return;
       await fail(round);
     }
