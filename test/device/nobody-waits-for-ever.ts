@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { freePort, startNbdkit } from '../support/backends.ts';
+import { type Backend, freePort, isRunning, startNbdkit } from '../support/backends.ts';
 import { sysfsText } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { controllerPid } from '../support/leftovers.ts';
@@ -40,8 +40,15 @@ async function assertNobodyStuck(): Promise<void> {
   assert.deepEqual(stuck, []);
 }
 
-/** A read and a write that are in flight. */
-async function waiting(scope: Scope, device: Device): Promise<readonly Running[]> {
+interface Slow {
+  readonly backend: Backend;
+  readonly device: Device;
+}
+
+/** A read and a write that are in flight, and stay so until goOn(): the backend is stopped. */
+async function waiting(scope: Scope, { backend, device }: Slow): Promise<readonly Running[]> {
+  scope.defer(() => goOn(backend));
+  process.kill(backend.pid, 'SIGSTOP');
   const direct = ['dd', 'status=none', 'bs=4096', 'count=1'];
   const both = [
     start(scope, [...direct, `if=${device.path}`, 'of=/dev/null', 'iflag=direct']),
@@ -52,28 +59,40 @@ async function waiting(scope: Scope, device: Device): Promise<readonly Running[]
   return both;
 }
 
-async function slowDevice(scope: Scope, ...options: readonly string[]) {
+function goOn({ pid }: Backend): void {
+  if (isRunning(pid)) process.kill(pid, 'SIGCONT');
+}
+
+async function slowDevice(scope: Scope, ...options: readonly string[]): Promise<Slow> {
   const words = ['--filter=delay', 'memory', '16M', 'rdelay=3', 'wdelay=3'];
   const backend = await startNbdkit(scope, words, 'tcp', await freePort());
   return { backend, device: await connect(scope, backend.target, ...options) };
 }
 
+function theController(): number {
+  const pid = controllerPid();
+  assert(pid !== undefined, 'a controller runs');
+  return pid;
+}
+
 const kills = {
   'the server process': async ({ path }: Device) => [(await listed(path)).serverPid],
-  'the controller': async () => [controllerPid() ?? 0],
+  'the controller': async () => [theController()],
   'the controller and the server process': async ({ path }: Device) => {
     const { serverPid } = await listed(path);
-    return [controllerPid() ?? 0, serverPid];
+    return [theController(), serverPid];
   },
 } as const;
 
 for (const [who, pidsOf] of Object.entries(kills)) {
   const also = who === 'the server process' ? claim : claimToo;
   also(`kill -9 of ${who}`, async (scope) => {
-    const { device } = await slowDevice(scope);
+    const slow = await slowDevice(scope);
+    const { backend, device } = slow;
     const pids = await pidsOf(device);
-    const both = await waiting(scope, device);
+    const both = await waiting(scope, slow);
     for (const pid of pids) process.kill(pid, 'SIGKILL');
+    goOn(backend);
     await until('it is served', async () => (await listed(device.path)).state === 'CONNECTED');
     for (const dd of both) assert.equal((await dd.exited).status, 0);
     await assertNobodyStuck();
@@ -82,8 +101,9 @@ for (const [who, pidsOf] of Object.entries(kills)) {
 }
 
 claimToo('kill -9 of the server process with --on-crash fail', async (scope) => {
-  const { device } = await slowDevice(scope, '--on-crash', 'fail');
-  const both = await waiting(scope, device);
+  const slow = await slowDevice(scope, '--on-crash', 'fail');
+  const { device } = slow;
+  const both = await waiting(scope, slow);
   process.kill((await listed(device.path)).serverPid, 'SIGKILL');
   for (const dd of both) assert.notEqual((await dd.exited).status, 0);
   await until('it is DEAD', async () => (await listed(device.path)).state === 'DEAD');
@@ -92,8 +112,9 @@ claimToo('kill -9 of the server process with --on-crash fail', async (scope) => 
 });
 
 claimToo('kill -9 of the backend, until the wait is over', async (scope) => {
-  const { backend, device } = await slowDevice(scope, '--reconnect-delay', '2');
-  const both = await waiting(scope, device);
+  const slow = await slowDevice(scope, '--reconnect-delay', '2');
+  const { backend, device } = slow;
+  const both = await waiting(scope, slow);
   process.kill(backend.pid, 'SIGKILL');
   for (const dd of both) assert.notEqual((await dd.exited).status, 0);
   await assertNobodyStuck();
@@ -102,8 +123,9 @@ claimToo('kill -9 of the backend, until the wait is over', async (scope) => {
 });
 
 claimToo('kill -9 of the backend and the server process, until --force', async (scope) => {
-  const { backend, device } = await slowDevice(scope, '--reconnect-delay', 'inf');
-  const both = await waiting(scope, device);
+  const slow = await slowDevice(scope, '--reconnect-delay', 'inf');
+  const { backend, device } = slow;
+  const both = await waiting(scope, slow);
   const { serverPid } = await listed(device.path);
   process.kill(backend.pid, 'SIGKILL');
   process.kill(serverPid, 'SIGKILL');

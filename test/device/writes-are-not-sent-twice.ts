@@ -6,9 +6,15 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { freePort, startNbdkit } from '../support/backends.ts';
+import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
-import { killBackend, killServerProcess, untilState } from '../support/kills.ts';
+import {
+  killBackend,
+  PATIENTLY,
+  serverPid,
+  untilServedByAnother,
+  untilState,
+} from '../support/kills.ts';
 import { describe, must, type Running, start, until } from '../support/process.ts';
 import { connect, type Device } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
@@ -20,11 +26,19 @@ function writeTo({ path }: Device, block: number): string[] {
   return ['dd', ...words, 'oflag=direct', 'conv=notrunc', 'status=none'];
 }
 
-/** In flight, by the disk and by the backend. */
-async function writing(scope: Scope, device: Device, log: string): Promise<Running> {
+const ASKED = ['--resend-writes', 'no', '--queues', '1', ...PATIENTLY];
+
+/** In flight, by the disk and by the backend, which is stopped so that it stays so. */
+async function writing(
+  scope: Scope,
+  device: Device,
+  backend: Backend,
+  log: string,
+): Promise<Running> {
   const running = start(scope, writeTo(device, 7));
-  await until('the write is in flight', () => inFlight(device).writes > 0);
   await until('the backend has it', () => writesIn(log).includes('0x7000'));
+  process.kill(backend.pid, 'SIGSTOP');
+  assert(inFlight(device).writes > 0, 'the write is in flight');
   return running;
 }
 
@@ -41,15 +55,18 @@ function writesIn(log: string): string[] {
 }
 
 function slowWords(log: string): string[] {
-  return ['--filter=log', '--filter=delay', 'memory', '16M', `logfile=${log}`, 'wdelay=2'];
+  return ['--filter=log', '--filter=delay', 'memory', '16M', `logfile=${log}`, 'wdelay=4'];
 }
 
 claim('the server process is killed', async (scope) => {
   const log = scope.path('log');
-  const { target } = await startNbdkit(scope, slowWords(log));
-  const device = await connect(scope, target, '--resend-writes', 'no', '--queues', '1');
-  const failing = await writing(scope, device, log);
-  await killServerProcess(device);
+  const backend = await startNbdkit(scope, slowWords(log));
+  const device = await connect(scope, backend.target, ...ASKED);
+  const pid = await serverPid(device);
+  const failing = await writing(scope, device, backend, log);
+  process.kill(pid, 'SIGKILL');
+  process.kill(backend.pid, 'SIGCONT');
+  await untilServedByAnother(device, pid);
   await assertFailed(failing);
   await must(writeTo(device, 8));
   assert.deepEqual(writesIn(log), ['0x7000', '0x8000']);
@@ -60,8 +77,8 @@ claimToo('the backend is killed', async (scope) => {
   const logs = [scope.path('first'), scope.path('second')] as const;
   const port = await freePort();
   const backend = await startNbdkit(scope, slowWords(logs[0]), 'tcp', port);
-  const device = await connect(scope, backend.target, '--resend-writes', 'no', '--queues', '1');
-  const failing = await writing(scope, device, logs[0]);
+  const device = await connect(scope, backend.target, ...ASKED);
+  const failing = await writing(scope, device, backend, logs[0]);
   await killBackend(backend);
   await untilState(device, /HOLDING/);
   await startNbdkit(scope, slowWords(logs[1]), 'tcp', port);

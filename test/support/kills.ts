@@ -16,10 +16,10 @@ import { type Device, listed, ublkNbdMust } from './product.ts';
  */
 export const PATIENTLY = ['--reconnect-delay', '200'] as const;
 
-/** SIGKILL; who is to be killed may have ended before, where nobody promises that it lives. */
-export function killIfAlive(pid: number): void {
+/** For who may have ended before, on a machine that stood still. */
+export function killIfAlive(pid: number, signal: NodeJS.Signals = 'SIGKILL'): void {
   try {
-    process.kill(pid, 'SIGKILL');
+    process.kill(pid, signal);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }

@@ -118,7 +118,7 @@ export class SlowNbdkit {
   async standStill(): Promise<Mark> {
     let mark: Mark | undefined;
     await until('nbdkit is at work on something', async () => {
-      await this.stop();
+      await this.pause();
       mark = this.#look();
       if (mark.requests.size === 0) this.goOn();
       return mark.requests.size > 0;
@@ -129,7 +129,7 @@ export class SlowNbdkit {
   }
 
   /** Nothing is answered from here on, until goOn() or kill(). It may have to start again first. */
-  async stop(): Promise<void> {
+  async pause(): Promise<void> {
     await until('nbdkit stands still', async () => {
       await this.#started;
       const pid = this.#running?.pid;
