@@ -11,7 +11,7 @@ import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { DiskModel } from '../support/disk-model.ts';
 import { ForgetfulBackend } from '../support/forgetful-backend.ts';
-import { untilState } from '../support/kills.ts';
+import { PATIENTLY, untilState } from '../support/kills.ts';
 import { connect, type Device } from '../support/product.ts';
 import { type Random, randomFrom } from '../support/random.ts';
 import { verifyThrough } from '../support/under-load.ts';
@@ -30,7 +30,7 @@ async function killAndRestart(backend: ForgetfulBackend, device: Device): Promis
 
 claim(`fio verifies while a backend that forgets is killed -9 ${KILLS} times`, async (scope) => {
   const backend = await ForgetfulBackend.start(scope, 64, 20);
-  const device = await connect(scope, backend.target);
+  const device = await connect(scope, backend.target, ...PATIENTLY);
   await verifyThrough(device, KILLS, () => killAndRestart(backend, device), { size: '16M' });
   await device.disconnect();
 });
@@ -66,7 +66,7 @@ for (const policy of ['replay', 'trust'] as const) {
     policy === 'replay' ? 'what was acknowledged is there' : 'what was unflushed is lost';
   claimToo(`--unflushed ${policy}: after a kill ${what}`, async (scope) => {
     const backend = await ForgetfulBackend.start(scope, 1);
-    const device = await connect(scope, backend.target, '--unflushed', policy);
+    const device = await connect(scope, backend.target, '--unflushed', policy, ...PATIENTLY);
     const file = new DirectFile(device.path);
     scope.defer(() => file.close());
     const model = new DiskModel(BLOCKS);
@@ -81,7 +81,7 @@ for (const policy of ['replay', 'trust'] as const) {
 
 claimToo('--unflushed fail-flush: the next fsync fails, once, and no other I/O', async (scope) => {
   const backend = await ForgetfulBackend.start(scope, 1);
-  const device = await connect(scope, backend.target, '--unflushed', 'fail-flush');
+  const device = await connect(scope, backend.target, '--unflushed', 'fail-flush', ...PATIENTLY);
   const file = new DirectFile(device.path);
   scope.defer(() => file.close());
   const sync = (): string => errorOf(() => file.sync());

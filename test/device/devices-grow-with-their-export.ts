@@ -10,7 +10,7 @@ import { freePort, startNbdkit } from '../support/backends.ts';
 import { MIB, sysfsText } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
-import { killBackend, killServerProcess } from '../support/kills.ts';
+import { killBackend, killServerProcess, PATIENTLY } from '../support/kills.ts';
 import { shell, until } from '../support/process.ts';
 import {
   assertRefused,
@@ -33,7 +33,7 @@ async function growing(scope: Scope, ...options: readonly string[]): Promise<Gro
   const port = await freePort();
   await shell(`truncate -s 16M ${image}`);
   let backend = await startNbdkit(scope, ['file', image], 'tcp', port);
-  const device = await connect(scope, backend.target, ...options);
+  const device = await connect(scope, backend.target, ...PATIENTLY, ...options);
   const restart = async (size: string): Promise<void> => {
     await killBackend(backend);
     await shell(`truncate -s ${size} ${image}`);

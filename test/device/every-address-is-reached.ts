@@ -9,7 +9,7 @@ import { HERE_BY_IPV6, startNbdkit } from '../support/backends.ts';
 import { MIB, makeImage } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { fioVerify } from '../support/fio.ts';
-import { killBackend } from '../support/kills.ts';
+import { killBackend, PATIENTLY } from '../support/kills.ts';
 import { start, until } from '../support/process.ts';
 import { connect } from '../support/product.ts';
 
@@ -27,7 +27,7 @@ for (const kind of ['IPv6', 'vsock'] as const) {
         ? startNbdkit(scope, ['file', image], 'vsock', port)
         : startNbdkit(scope, ['file', image], 'tcp', port, HERE_BY_IPV6);
     const backend = await serve();
-    const device = await connect(scope, backend.target);
+    const device = await connect(scope, backend.target, ...PATIENTLY);
     await fioVerify(device.path, LOAD);
     await killBackend(backend);
     await serve(Number(/:(\d+)\/?$/.exec(backend.target)?.[1]));
@@ -51,8 +51,9 @@ claimToo('an abstract unix socket verifies', async (scope) => {
   const name = `/ublk-nbd-test-${process.pid}`;
   const nbdkit = ['nbdkit', '--foreground', '--exit-with-parent', 'memory', '16M'];
   start(scope, ['python3', '-c', LISTEN_AND_BECOME, name, ...nbdkit]);
-  const bound = () => readFileSync('/proc/net/unix', 'utf8').includes(`@${name}\n`);
-  await until('nbdkit listens', bound);
+  // By its flags: it is bound a moment before it listens.
+  const line = new RegExp(` 00010000 \\d+ \\d+ +\\d+ @${name}$`, 'm');
+  await until('nbdkit listens', () => line.test(readFileSync('/proc/net/unix', 'utf8')));
   const device = await connect(scope, `nbd+unix:///?socket=%00${name}`);
   await fioVerify(device.path, LOAD);
   await device.disconnect();

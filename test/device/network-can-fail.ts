@@ -11,7 +11,7 @@ import { isBrief, isFull, isLeast } from '../support/amount.ts';
 import { BackendProxy } from '../support/backend-proxy.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { FarNetwork } from '../support/far-network.ts';
-import { replays, untilState } from '../support/kills.ts';
+import { PATIENTLY, replays, untilState } from '../support/kills.ts';
 import { until } from '../support/process.ts';
 import { connect } from '../support/product.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
@@ -27,7 +27,7 @@ const ofQueues = queues === 4 ? 'of four' : `of ${queues} (as many as there are 
 claim(`fio verifies while all connections, or one ${ofQueues}, are reset`, async (scope) => {
   const backend = await SlowNbdkit.start(scope, 64);
   const proxy = await BackendProxy.start(scope, backend.target);
-  const device = await connect(scope, proxy.target, '--queues', String(queues));
+  const device = await connect(scope, proxy.target, '--queues', String(queues), ...PATIENTLY);
   const before = await replays(device);
   const fail = async (round: number): Promise<void> => {
     await until('every queue has its connection', () => proxy.connections === queues);
@@ -44,7 +44,7 @@ claim(`fio verifies while all connections, or one ${ofQueues}, are reset`, async
 claim('fio verifies while the link loses 5 %, then everything, then is down', async (scope) => {
   const network = await FarNetwork.make(scope);
   const backend = await SlowNbdkit.start(scope, 64, network);
-  const device = await connect(scope, backend.target);
+  const device = await connect(scope, backend.target, ...PATIENTLY);
   const fail = async (round: number): Promise<void> => {
     if (round === 2) await network.link('down');
     else await network.lose(round === 0 ? 5 : 100);
@@ -61,7 +61,9 @@ claimToo(
   async (scope) => {
     const network = await FarNetwork.make(scope);
     const backend = await SlowNbdkit.start(scope, 64, network);
-    const device = await connect(scope, backend.target, '--request-timeout', '2');
+    // Above what a request takes on a slow machine, which would lose its backend again and again.
+    const options = ['--request-timeout', '5', ...PATIENTLY];
+    const device = await connect(scope, backend.target, ...options);
     const fail = async (): Promise<void> => {
       await network.lose(100);
       await untilState(device, /HOLDING/);
