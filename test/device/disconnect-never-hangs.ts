@@ -11,7 +11,7 @@ import { isSlow } from '../support/amount.ts';
 import { freePort, startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
-import { killBackend, untilState } from '../support/kills.ts';
+import { killBackend, killIfAlive, untilState } from '../support/kills.ts';
 import { describe, must, type Outcome, run, shell, until } from '../support/process.ts';
 import {
   assertRefused,
@@ -27,7 +27,8 @@ import type { Scope } from '../support/scope.ts';
 
 const DRAIN_S = 3;
 const BRIEFLY = ['--drain-timeout', String(DRAIN_S)];
-const GRACE_S = isSlow ? 20 : 2;
+/** Below the 30 s of a drain for which nothing was asked. */
+const GRACE_S = isSlow ? 26 : 2;
 const LIMIT_MS = (DRAIN_S + GRACE_S) * 1000;
 
 interface Lost {
@@ -53,6 +54,23 @@ async function lost(scope: Scope, isWritten: boolean, ...options: string[]): Pro
   return { device, port };
 }
 
+/** A server process has half a second to say how many writes it is: not on a busy machine. */
+const UNKNOWN = /may be lost, if there were any/;
+const TRIES = 3;
+
+/** What a disconnect makes of such a device, one more where it was not known what is lost. */
+async function endLost(
+  scope: Scope,
+  isWritten: boolean,
+  ...options: string[]
+): Promise<{ device: Device; outcome: Outcome }> {
+  for (let tries = 1; ; tries += 1) {
+    const { device } = await lost(scope, isWritten, ...options);
+    const outcome = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+    if (tries === TRIES || !UNKNOWN.test(outcome.stderr)) return { device, outcome };
+  }
+}
+
 function assertLoss(outcome: Outcome, text: RegExp): void {
   assertRefused(outcome, 'UNBD_DATA_LOST', 13, text);
   assert(outcome.durationMs < LIMIT_MS, `it took ${outcome.durationMs} ms`);
@@ -69,15 +87,13 @@ for (const [state, ...options] of [
 ] as const) {
   const also = state === 'HOLDING' ? claim : claimToo;
   also(`${state}: what was never flushed is lost, and said; the device is gone`, async (scope) => {
-    const { device } = await lost(scope, true, ...options);
-    const outcome = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+    const { device, outcome } = await endLost(scope, true, ...options);
     assertLoss(outcome, /1 write \(4096 bytes\) that was never flushed may be lost/);
     await assertGone(device);
   });
 
   also(`${state}: where nothing was written it is a success`, async (scope) => {
-    const { device } = await lost(scope, false, ...options);
-    const outcome = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
+    const { device, outcome } = await endLost(scope, false, ...options);
     assert.equal(outcome.status, 0, describe(outcome));
     assert(outcome.durationMs < LIMIT_MS, `it took ${outcome.durationMs} ms`);
     await assertGone(device);
@@ -109,8 +125,11 @@ claim('the server process dies with the backend, before and during the drain', a
     if (!during) process.kill(serverPid, 'SIGKILL');
     const disconnecting = ublkNbd(['disconnect', device.path, ...BRIEFLY]);
     if (during) {
+      const others = ['CONNECTED', 'HOLDING'];
+      await until('it drains', async () => (await list()).every((d) => !others.includes(d.state)));
       await delay(1000);
-      process.kill(serverPid, 'SIGKILL');
+      // Its three seconds may be over by now.
+      killIfAlive(serverPid);
     }
     assertLoss(await disconnecting, /may be lost/);
     await assertGone(device);
@@ -134,7 +153,7 @@ claimToo('--all drains every device at the same time', async (scope) => {
 claimToo('Ctrl-C during the drain takes the device back', async (scope) => {
   const { device, port } = await lost(scope, true, '--reconnect-delay', 'inf');
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    const running = startUblkNbd(scope, ['disconnect', device.path]);
+    const running = startUblkNbd(scope, ['disconnect', device.path, '--drain-timeout', '120']);
     await until('it drains', async () => (await listed(device.path)).state === 'STOPPING');
     running.kill(signal);
     const outcome = await running.exited;

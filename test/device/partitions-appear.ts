@@ -54,8 +54,10 @@ claim(
     const pid = anyServerPid();
     assert(pid !== undefined);
     process.kill(pid, 'SIGKILL');
+    // From here on: until the kernel reads, a slow machine needs a while.
+    const killedAtMs = Date.now();
     const outcome = await running.exited;
-    assert(outcome.durationMs < 60_000, describe(outcome));
+    assert(Date.now() - killedAtMs < 60_000, describe(outcome));
     if (outcome.status === 0) {
       const path = outcome.stdout.trim();
       await must(['dd', `if=${path}`, 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct']);

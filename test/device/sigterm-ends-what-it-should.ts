@@ -64,7 +64,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     file.close();
     process.kill(backend.pid, 'SIGKILL');
     await until('it holds', async () => (await listed(device.path)).state === 'HOLDING');
-    const running = startUblkNbd(scope, ['disconnect', device.path]);
+    const running = startUblkNbd(scope, ['disconnect', device.path, '--drain-timeout', '120']);
     await until('it drains', async () => (await listed(device.path)).state === 'STOPPING');
     const pid = controllerPid();
     assert(pid !== undefined);
@@ -105,7 +105,8 @@ claimToo('SIGTERM to a foreground process and its server process at once', async
 
 claimToo('SIGTERM to a connect that waits leaves nothing', async (scope) => {
   const backend = await startMute(scope);
-  const running = startUblkNbd(scope, ['connect', backend.target]);
+  const words = ['connect', backend.target, '--handshake-timeout', '120'];
+  const running = startUblkNbd(scope, words);
   await until('it waits', () => backend.connections() > 0, 120_000);
   running.kill('SIGTERM');
   assert.equal((await running.exited).status, 130);
