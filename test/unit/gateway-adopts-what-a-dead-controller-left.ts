@@ -41,7 +41,7 @@ function recordOf(id: number, more: Partial<DeviceRecord>): DeviceRecord {
 
 /** A process that lives as long as the test. */
 function living(t: Test): ProcessIdentity {
-  const child = spawn('sleep', ['60']);
+  const child = spawn('sleep', ['600']);
   t.teardown(() => child.kill('SIGKILL'));
   const identity = identify(child.pid ?? 0);
   if (identity === undefined) throw new Error('sleep does not run');

@@ -54,5 +54,6 @@ t.test('when the time is over the last failure is told, with its cure', async (t
     hint: 'mend it',
   });
   t.ok(performance.now() - startedAtMs >= 300);
-  t.ok(count() > 2);
+  // How many more depends on the machine.
+  t.ok(count() > 1);
 });

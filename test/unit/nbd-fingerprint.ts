@@ -10,7 +10,7 @@ import { parseTarget } from '../../src/protocols/target.ts';
 import { type ScriptedOptions, startScriptedNbd } from '../support/scripted-nbd.ts';
 import { dialForTests } from '../support/scripted-nbd-stream.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(120_000);
 
 async function fingerprintOf(options: ScriptedOptions): Promise<string | undefined> {
   const backend = await startScriptedNbd(options);
@@ -18,9 +18,9 @@ async function fingerprintOf(options: ScriptedOptions): Promise<string | undefin
     const target = parseTarget(backend.target);
     assert(target.kind === 'nbd');
     const stream = await dialForTests(target.endpoint);
-    const found = await negotiate(stream, { exportName: '', timeoutMs: 10_000 });
+    const found = await negotiate(stream, { exportName: '', timeoutMs: 60_000 });
     try {
-      return await readFingerprint(stream, found, 10_000);
+      return await readFingerprint(stream, found, 60_000);
     } finally {
       stream.close();
     }

@@ -40,8 +40,8 @@ async function start(options: ScriptedOptions = {}) {
     const target = parseTarget(backend.target);
     assert(target.kind === 'nbd');
     const stream = await dialForTests(target.endpoint);
-    const found = await negotiate(stream, { exportName: '', timeoutMs: 10_000 });
-    stream.setDeadline(10_000);
+    const found = await negotiate(stream, { exportName: '', timeoutMs: 60_000 });
+    stream.setDeadline(60_000);
     return { stream, found };
   };
   return { backend, connect };

@@ -20,7 +20,7 @@ type Options = Partial<PeerOptions>;
 
 const defaults: PeerOptions = {
   role: 'cli',
-  helloTimeoutMs: 1_000,
+  helloTimeoutMs: 60_000,
   otherSide: 'the controller',
   closedCode: 'UNBD_CONTROLLER',
 };

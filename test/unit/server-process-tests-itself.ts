@@ -20,7 +20,8 @@ import {
 } from '../support/scripted-nbd.ts';
 import { FLAG } from '../support/scripted-nbd-wire.ts';
 
-const TIMEOUT_MS = 5_000;
+/** Nothing here waits for its end. */
+const TIMEOUT_MS = 60_000;
 const addon = loadAddon();
 
 interface Served {
@@ -45,7 +46,7 @@ async function served(t: Test, options: ScriptedOptions, readOnly = false): Prom
     id: 0,
     token: 'a',
     phase: 'live',
-    options: optionsFor({ target, readOnly }),
+    options: optionsFor({ target, readOnly, handshakeTimeoutMs: TIMEOUT_MS }),
     owner: { pid: 1, startTicks: '1', foreground: false },
     connectedAtMs: 1,
     backend: found.info,

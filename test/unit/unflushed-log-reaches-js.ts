@@ -12,6 +12,8 @@ import t from 'tap';
 import { loadAddon, type NativeTransport } from '../../src/gateway/native.ts';
 
 const RING_BYTES = 65_536;
+/** For what is answered at once, unless the machine stands still. */
+const PATIENCE_MS = 60_000;
 const OFFSET = 8192n;
 const PAYLOAD = Buffer.from('acknowledged, and then forgotten');
 
@@ -71,7 +73,7 @@ async function backend(
     socket.on('data', (request) => answer(request, socket)).on('error', () => {});
   });
   await new Promise<void>((resolve) => server.listen(path, resolve));
-  return { server, transport: await connectTransport({ kind: 'unix', path }, 5000) };
+  return { server, transport: await connectTransport({ kind: 'unix', path }, PATIENCE_MS) };
 }
 
 function simpleReply(request: Buffer, error: number): Buffer {
@@ -129,14 +131,14 @@ t.test('what the log holds is sent again, and the transport comes back', async (
     got = Buffer.concat([got, request]);
     if (got.length === 28 + 32) socket.write(simpleReply(got, 0));
   });
-  const replaying = log.replay(transport, CONFIG, 5000);
-  t.throws(() => log.replay(transport, CONFIG, 5000), TypeError, 'the transport is in use');
+  const replaying = log.replay(transport, CONFIG, PATIENCE_MS);
+  t.throws(() => log.replay(transport, CONFIG, PATIENCE_MS), TypeError, 'the transport is in use');
   t.strictSame(await replaying, { entries: 1, bytes: 32n });
   t.equal(got.readUInt16BE(6), 1, 'a WRITE');
   t.equal(got.readUInt16BE(8), 7, 'with the epoch in its cookie');
   t.equal(got.readBigUInt64BE(16), OFFSET);
   t.strictSame(got.subarray(28), PAYLOAD);
-  await transport.send(Buffer.from('still connected'), 1000);
+  await transport.send(Buffer.from('still connected'), PATIENCE_MS);
   transport.close();
   server.close();
 });
@@ -153,14 +155,15 @@ t.test('why a replay failed is told by code and outcome', async (t) => {
     const { server, transport } = await backend(`${code}.sock`, (head, socket) => {
       socket.write(reply(head));
     });
-    await t.rejects(log.replay(transport, CONFIG, 200), { code, outcome });
+    const limitMs = outcome === 'timed-out' ? 200 : PATIENCE_MS;
+    await t.rejects(log.replay(transport, CONFIG, limitMs), { code, outcome });
     transport.close();
     server.close();
   }
   const { server, transport } = await backend('unused.sock', () => {});
   const small = { ...CONFIG, sizeBytes: 4096n };
-  await t.rejects(log.replay(transport, small, 200), { code: 'EINVAL', outcome: 'unfit' });
-  const ended = log.replay(transport, CONFIG, 60_000);
+  await t.rejects(log.replay(transport, small, PATIENCE_MS), { code: 'EINVAL', outcome: 'unfit' });
+  const ended = log.replay(transport, CONFIG, PATIENCE_MS);
   transport.close();
   await t.rejects(ended, { code: 'ECANCELED', outcome: 'lost' }, 'close() ends a replay');
   server.close();
