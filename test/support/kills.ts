@@ -5,16 +5,17 @@
  * Must not: take a recovery for one before the successor is another process.
  */
 import assert from 'node:assert/strict';
+import { isFull, isSlow } from './amount.ts';
 import type { Backend } from './backends.ts';
 import { controllerPid } from './leftovers.ts';
 import { until } from './process.ts';
 import { type Device, listed, ublkNbdMust } from './product.ts';
 
 /**
- * Where requests have to wait for a backend that is killed and started again, however slow the
- * machine is: with the default of 30 s they may fail on one that stands still meanwhile.
+ * Where requests have to wait for a backend that is killed and started again: the default options,
+ * but in the short forms more than their 30 s, which a slow machine that stands still may exceed.
  */
-export const PATIENTLY = ['--reconnect-delay', '200'] as const;
+export const PATIENTLY: readonly string[] = isSlow && !isFull ? ['--reconnect-delay', '200'] : [];
 
 /** For who may have ended before, on a machine that stood still. */
 export function killIfAlive(pid: number, signal: NodeJS.Signals = 'SIGKILL'): void {
