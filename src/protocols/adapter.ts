@@ -1,7 +1,7 @@
 /**
  * Owns: the nouns that every protocol shares: Target (what the user named), Endpoint (where to
- * dial), ByteStream (what a handshake speaks over) and BackendInfo (what a backend says it can
- * do).
+ * dial), ByteStream (what a handshake speaks over), BackendInfo (what a backend says it can do),
+ * and Source (where the store of a remote object reads from).
  * Runs in: any process; types only.
  * Must not: import the addon or the gateway, or know one protocol's wire format.
  */
@@ -25,7 +25,9 @@ export type Target =
     }
   | { readonly kind: 'null'; readonly sizeBytes: bigint; readonly text: string }
   | { readonly kind: 'memory'; readonly sizeBytes: bigint; readonly text: string }
-  | { readonly kind: 'file'; readonly path: string; readonly text: string };
+  | { readonly kind: 'file'; readonly path: string; readonly text: string }
+  /** `url` as the user gave it, without user name, password and fragment; `text` has no query. */
+  | { readonly kind: 'http'; readonly url: string; readonly text: string };
 
 /**
  * A connected stream, as the handshake uses it. It reads nothing that was not asked for, so that
@@ -70,4 +72,42 @@ export interface BackendInfo {
   readonly preferredBlockBytes: number;
   /** Largest payload of one request, bytes; 0xffffffff = no limit. */
   readonly maximumBlockBytes: number;
+}
+
+/** What tells one version of a remote object from another; it goes to the registry. */
+export interface ObjectIdentity {
+  readonly sizeBytes: bigint;
+  /** A strong ETag with its quotes (RFC 9110, 8.8.3); empty where there is none. */
+  readonly etag: string;
+  /** Last-Modified as the origin wrote it (RFC 9110, 8.8.2); empty where there is none. */
+  readonly lastModified: string;
+}
+
+/** One contiguous range to read. */
+export interface SourceRead {
+  /** From the start of the object, 0 to 2^53 - 1. */
+  readonly offsetBytes: number;
+  /** As many bytes as are wanted, 1 to 16 MiB; the range lies within the object. */
+  readonly into: Uint8Array;
+  /** Somebody waits for it; false: it is read ahead. */
+  readonly urgent: boolean;
+  readonly signal: AbortSignal;
+  /** So many bytes from the start of `into` are there and right; grows with each call. */
+  landed(bytes: number): void;
+}
+
+/**
+ * A remote object of which ranges can be read. Sources compose by wrapping: one that tries again
+ * takes another and is one.
+ */
+export interface Source {
+  readonly info: BackendInfo;
+  readonly identity: ObjectIdentity;
+  /**
+   * Resolves when all of `into` has landed. Rejects with a SourceError; what had landed before is
+   * right all the same, and nothing is written to `into` after it was rejected.
+   */
+  read(read: SourceRead): Promise<void>;
+  /** Ends connections; reads that are under way reject. */
+  close(): Promise<void>;
 }
