@@ -2,7 +2,7 @@
 # sanitizer build: the same code with ASAN and UBSAN. The core is compiled once, as a static library without N-API.
 {
   "variables": {
-    "core_sources": ["<!@(ls -1 native/base/*.cc native/ring/*.cc native/ublk/*.cc native/queue/*.cc native/adapter/*.cc native/local/*.cc native/nbd/*.cc native/transport/*.cc 2>/dev/null || true)"],
+    "core_sources": ["<!@(ls -1 native/base/*.cc native/ring/*.cc native/ublk/*.cc native/queue/*.cc native/adapter/*.cc native/local/*.cc native/nbd/*.cc native/transport/*.cc native/bridge/*.cc native/store/*.cc 2>/dev/null || true)"],
     "helper_sources": ["<!@(ls -1 native/helper/*.cc)"],
     "node_sources": ["<!@(ls -1 native/node/*.cc)"]
   },
