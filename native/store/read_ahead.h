@@ -1,0 +1,49 @@
+// Owns: ReadAhead, which tells from a device's reads what will be read next.
+// Runs on: the queue's thread. Pure: it asks for nothing itself.
+// Must not: allocate or read a clock.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace unbd::store {
+
+class ReadAhead {
+ public:
+  // What should be resident or on its way; empty: from == to.
+  struct Range {
+    uint64_t from = 0;
+    uint64_t to = 0;
+  };
+
+  static constexpr unsigned kStreams = 8;
+  static constexpr uint32_t kFirstWindowBytes = 128 << 10;
+  // The kernel sends its own read-ahead in disorder: so far from where a stream is expected to go
+  // on a read still belongs to it.
+  static constexpr uint64_t kBehindBytes = 1 << 20;
+  static constexpr uint64_t kAheadBytes = 512 << 10;
+
+  // maximum_window_bytes 0: no read-ahead.
+  ReadAhead(uint64_t size_bytes, uint32_t maximum_window_bytes)
+      : size_bytes_(size_bytes), maximum_window_bytes_(maximum_window_bytes) {}
+
+  // A read of [offset, end).
+  Range on_read(uint64_t offset_bytes, uint64_t end_bytes);
+
+ private:
+  struct Stream {
+    uint64_t next = 0;      // where it goes on
+    uint64_t last_use = 0;  // 0: never
+    uint32_t window_bytes = 0;
+  };
+
+  Stream* find(uint64_t offset_bytes);
+  Stream& least_recently_used();
+
+  const uint64_t size_bytes_;
+  const uint32_t maximum_window_bytes_;
+  uint64_t uses_ = 0;
+  std::array<Stream, kStreams> streams_{};
+};
+
+}  // namespace unbd::store

@@ -1,0 +1,98 @@
+// Owns: StoreAdapter, a read-only device whose bytes come from an object elsewhere, through chunks
+// of it in memory: what is present is answered at once, the rest is asked for at a source.
+// Runs on: its queue's thread; the device has one queue. The parts are shared with the source's
+// thread.
+// Must not: allocate, lock or read a clock while it serves; ask for a unit that is present or
+// pending; or let a request wait for more than its own bytes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "adapter/adapter.h"
+#include "bridge/fill_bridge.h"
+#include "store/arena.h"
+#include "store/chunk_table.h"
+#include "store/config.h"
+#include "store/counters.h"
+#include "store/fill_table.h"
+#include "store/read_ahead.h"
+#include "store/tag_list.h"
+
+namespace unbd::store {
+
+// What outlives the adapter: the source may still write to the arena and report when the queue has
+// ended.
+struct StoreParts {
+  std::shared_ptr<Arena> arena;  // of config.memory_bytes at least
+  std::shared_ptr<FillBridge> bridge;
+  std::shared_ptr<StoreCounters> counters;
+};
+
+class StoreAdapter final : public Adapter {
+ public:
+  // config.is_valid(); depth: the tags are 0 … depth - 1.
+  StoreAdapter(const StoreConfig& config, StoreParts parts, unsigned depth);
+  ~StoreAdapter() override;
+
+  int start(Ring& ring, CompletionSink& sink, EventSink& events) override;
+  void submit(std::span<const Request> batch) override;
+  void on_cqe(uint64_t payload, int32_t result, uint32_t flags) override;
+  void end_turn() override { parts_.bridge->ring(); }
+  void fail_all(int error) override;
+  void stop() override;
+  bool stopped() const override { return stopping_ && !waits_for_event_ && in_flight_ == 0; }
+
+ private:
+  enum class State : uint8_t { kIdle, kWaiting, kStarved };
+  struct Tag {
+    Request request{};
+    uint64_t cursor_bytes = 0;  // of the object: what lies before it is in the request's buffer
+    State state = State::kIdle;
+  };
+
+  void read(const Request& request);
+  void advance(uint32_t tag);
+  void copy_present(Tag& tag);
+  void want(uint32_t tag);
+  void ask(uint64_t from_bytes, uint64_t to_bytes, bool urgent);
+  bool ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent);
+  void push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent);
+  void promote(uint32_t slot, uint64_t units);
+  void read_ahead(uint64_t offset_bytes, uint64_t end_bytes);
+
+  void stage_event_wait();
+  void on_report(const FillReport& report);
+  void go_on(uint32_t tag, uint32_t slot, uint64_t failed_units, int error);
+  void retry_starved();
+  void finish(Tag& tag, int32_t result);
+
+  uint64_t end_of(const Tag& tag) const {
+    return tag.request.offset_bytes + tag.request.length_bytes;
+  }
+  uint64_t chunk_of(uint64_t offset_bytes) const { return offset_bytes >> chunk_shift_; }
+  uint32_t unit_of(uint64_t offset_bytes) const {
+    return static_cast<uint32_t>(offset_bytes & (config_.chunk_bytes - 1)) >> unit_shift_;
+  }
+  uint64_t units_within(uint64_t chunk, uint64_t from_bytes, uint64_t to_bytes) const;
+
+  const StoreConfig config_;
+  const StoreParts parts_;
+  const int chunk_shift_;
+  const int unit_shift_;
+  ChunkTable table_;
+  FillTable fills_;
+  ReadAhead read_ahead_;
+  std::vector<Tag> tags_;
+  TagLinks links_;
+  TagList starved_;  // no slot or no fill id was free; retried in order when a fill has ended
+  Ring* ring_ = nullptr;
+  CompletionSink* sink_ = nullptr;
+  unsigned in_flight_ = 0;
+  int failure_ = 0;
+  bool waits_for_event_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace unbd::store
