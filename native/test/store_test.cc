@@ -2,6 +2,8 @@
 // Runs on the test's thread, as the queue and as the source.
 // Must not: depend on time; what is random stands in store_model_test.cc.
 #include <cerrno>
+#include <cstdlib>
+#include <new>
 
 #include "test/check.h"
 #include "test/store_fixture.h"
@@ -10,6 +12,23 @@ using namespace unbd;
 using unbd::store::StoreConfig;
 using unbd::store::StoreCounters;
 using unbd::test::StoreHarness;
+
+namespace {
+unsigned allocations = 0;
+}
+// Counts what the whole executable allocates by new, which is all that the store could use.
+void* operator new(size_t size) {
+  ++allocations;
+  void* const place = std::malloc(size);
+  UN_ASSERT(place != nullptr);
+  return place;
+}
+void operator delete(void* place) noexcept {
+  std::free(place);
+}
+void operator delete(void* place, size_t) noexcept {
+  std::free(place);
+}
 
 namespace {
 
@@ -37,7 +56,7 @@ class Source {
  public:
   explicit Source(StoreHarness& harness) : harness_(harness) {}
 
-  // All that is asked for now.
+  // All that has been asked for and was not taken yet.
   std::vector<Fill> take() {
     std::vector<Fill> taken;
     Fill fill;
@@ -287,6 +306,27 @@ TEST("stop leaves fills in flight to the source, whose reports go nowhere") {
   source.report(fills[1], 512);  // its event and the cancellation cross
   harness.end();
   source.report(fills[1], fills[1].length_bytes);
+}
+
+TEST("no read, report, eviction or starved wait allocates") {
+  StoreHarness harness(narrow(128 * kKib));
+  FillBridge& bridge = *harness.parts().bridge;
+  const unsigned before = allocations;
+  for (uint64_t round = 0; round < 50; ++round) {
+    for (uint16_t tag = 0; tag < 16; ++tag)
+      harness.read(tag, ((round * 16 + tag) * 96 % 8192) * kKib, 128 * kKib);
+    for (Fill fill; harness.in_flight() > 0;) {
+      while (bridge.take(&fill)) {
+        if (fill.kind == Fill::Kind::kPromote) continue;
+        unbd::test::write_object(harness.parts().arena->data() + fill.arena_offset_bytes,
+                                 fill.offset_bytes, fill.length_bytes);
+        bridge.report({.id = fill.id, .landed_bytes = fill.length_bytes});
+      }
+      harness.turn();
+    }
+  }
+  CHECK(allocations == before);
+  CHECK(harness.count(StoreCounters::kMisses) > 0);
 }
 
 TEST_MAIN()
