@@ -6,12 +6,13 @@
  * in a message.
  *
  * Forms: `HOST[:PORT][/EXPORT]`, `nbd://`, `nbd+unix://`, `nbd+vsock://` (NBD URI specification),
- * `null:SIZE`, `memory:SIZE`, `file:PATH`. A host that is called `null`, `memory` or `file` is
- * written `nbd://null`.
+ * `http://`, `https://`, `null:SIZE`, `memory:SIZE`, `file:PATH`. A host that is called `null`,
+ * `memory` or `file` is written `nbd://null`.
  */
 import { resolve } from 'node:path';
 import type { Endpoint, Target } from './adapter.ts';
 import { MAXIMUM_SIZE_BYTES } from './geometry.ts';
+import { httpText, parseHttpUrl } from './http/url.ts';
 import { parseAuthority } from './nbd/authority.ts';
 import { decodePercent, encodePercent, parseNbdUri } from './nbd/uri.ts';
 import { checkExportName, malformed } from './target-error.ts';
@@ -37,8 +38,6 @@ const REFUSED_SCHEMES: Readonly<Record<string, readonly [why: string, cure: stri
   'nbds+vsock': ['TLS is not supported yet', 'use nbd+vsock://'],
   'nbd+tcp': ['nbd+tcp is not a scheme of the NBD URI specification', 'write nbd://'],
   'nbd+ssh': ['nbd+ssh runs a command and is not supported', 'use an ssh tunnel and nbd://'],
-  http: ['HTTP images are not supported yet', 'serve the image with: nbdkit curl URL'],
-  https: ['HTTP images are not supported yet', 'serve the image with: nbdkit curl URL'],
   s3: ['S3 images are not supported yet', 'serve the image with: nbdkit S3'],
 };
 
@@ -64,11 +63,17 @@ function parseParts(text: string, options: TargetOptions): TargetParts {
   const scheme = uri[1].toLowerCase();
   const refused = Object.hasOwn(REFUSED_SCHEMES, scheme) ? REFUSED_SCHEMES[scheme] : undefined;
   if (refused !== undefined) throw malformed(text, refused[0], refused[1]);
+  if (scheme === 'http' || scheme === 'https') {
+    if (options.exportName !== undefined) {
+      throw malformed(text, 'an HTTP image has no exports', 'leave out -N');
+    }
+    return { kind: 'http', url: parseHttpUrl(text, scheme) };
+  }
   if (!NBD_SCHEMES.has(scheme)) {
     throw malformed(
       text,
       `the scheme ${scheme}:// is unknown`,
-      'use nbd://, nbd+unix:// or host:port',
+      'use nbd://, nbd+unix://, https:// or host:port',
     );
   }
   const { endpoint, exportName } = parseNbdUri(text, scheme, uri[2]);
@@ -148,9 +153,13 @@ function formatSize(sizeBytes: bigint): string {
   return `${value}${UNITS[unit]}`;
 }
 
-/** The canonical text; parseTarget of it gives the same target. */
+/**
+ * The canonical text; parseTarget of it gives the same target, but for a web address with a query:
+ * its text does not hold the query.
+ */
 export function formatTarget(target: TargetParts): string {
   if (target.kind === 'file') return `file:${target.path}`;
+  if (target.kind === 'http') return httpText(target.url);
   if (target.kind !== 'nbd') return `${target.kind}:${formatSize(target.sizeBytes)}`;
   const { endpoint, exportName } = target;
   const path = exportName === '' ? '' : `/${encodePercent(exportName)}`;

@@ -12,6 +12,7 @@ import { endpointText, parseTarget } from '../../src/protocols/target.ts';
 /** `endpoint|export`, short enough for a table. */
 function summary(target: Target): string {
   if (target.kind === 'nbd') return `${endpointText(target.endpoint)}|${target.exportName}`;
+  if (target.kind === 'http') return `http|${target.url}`;
   return target.kind === 'file' ? `file|${target.path}` : `${target.kind}|${target.sizeBytes}`;
 }
 
@@ -57,6 +58,14 @@ const FORMS: readonly (readonly [text: string, meaning: string, canonical: strin
   ['file:a%20b', `file|${resolve('a%20b')}`, `file:${resolve('a%20b')}`],
   ['file:///a%20b', 'file|/a b', 'file:/a b'],
   ['file://localhost/b', 'file|/b', 'file:/b'],
+  ['http://host', 'http|http://host/', 'http://host/'],
+  ['HTTP://Host:80/Image', 'http|http://host/Image', 'http://host/Image'],
+  ['https://host:443/a%20b/é', 'http|https://host/a%20b/%C3%A9', 'https://host/a%20b/%C3%A9'],
+  [
+    'https://[::1]:8443/user@disk',
+    'http|https://[::1]:8443/user@disk',
+    'https://[::1]:8443/user@disk',
+  ],
 ];
 
 t.test('every form has its meaning, and its canonical text the same one', async (t) => {
@@ -127,8 +136,16 @@ const REFUSED: readonly (readonly [text: string, line: RegExp])[] = [
   ['nbds+vsock://2/', /TLS is not supported yet/],
   ['nbd+tcp://host', /write nbd:/],
   ['nbd+ssh://host', /not supported/],
-  ['http://host/image', /HTTP images are not supported yet/],
-  ['https://host/image', /HTTP images are not supported yet/],
+  ['http://', /not a web address/],
+  ['http:///image', /not a web address/],
+  ['http://host:65536/image', /not a web address/],
+  ['http://host:0/image', /port is not valid/],
+  ['https://[::1/image', /not a web address/],
+  ['https://ho st/image', /space/],
+  ['https://host/a\\b', /backslash/],
+  ['https://host/image#1', /fragment/],
+  ['https://host/image?…', /query is left out.*whole address/],
+  ['https://user@host/image', /user name or password.*--header-file/],
   ['s3://bucket/key', /S3 images are not supported yet/],
   ['iscsi://host', /iscsi:\/\/ is unknown/],
   ['constructor://host', /constructor:\/\/ is unknown/],
@@ -167,12 +184,25 @@ t.test('a refusal repeats no secret', async (t) => {
   for (const text of [
     'nbd://user:secret@host/disk',
     'user:secret@host',
-    'https://host/image?X-Amz-Signature=secret',
+    'https://host/image?X-Amz-Signature=secret#',
+    'https://host:0/image?X-Amz-Signature=secret',
+    'https://host:x/image?X-Amz-Signature=secret',
+    'https://host/image?X-Amz-Signature=secret and',
+    'https://user:secret@host/image',
+    'https://secret@host/image#1',
+    'https://user:p/secret@host/image',
+    'https://@secret:@host/image',
     's3://user:secret@bucket/key',
     'foo://u:secret@host',
   ]) {
     t.notMatch(refusal(text).line, /secret/, text);
   }
+});
+
+t.test('the query of a web address is kept, and never shown', async (t) => {
+  const target = parseTarget('https://host/image?X-Amz-Signature=a%2Fb&x=@');
+  t.equal(summary(target), 'http|https://host/image?X-Amz-Signature=a%2Fb&x=@');
+  t.equal(target.text, 'https://host/image?…');
 });
 
 t.test('-N and the target may not contradict each other', async (t) => {
@@ -183,5 +213,7 @@ t.test('-N and the target may not contradict each other', async (t) => {
   t.match(refusal('host/disk', 'other').line, /another export than -N/);
   t.match(refusal('host/disk', '').line, /another export than -N/);
   t.match(refusal('null:1M', 'disk').line, /no exports.*leave out -N/);
+  t.match(refusal('https://host/image?secret', 'disk').line, /no exports.*leave out -N/);
+  t.notMatch(refusal('https://host/image?secret', 'disk').line, /secret/);
   t.match(refusal('host', 'a\0b').line, /NUL/);
 });

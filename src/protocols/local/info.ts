@@ -8,7 +8,7 @@ import { access, readFile, stat } from 'node:fs/promises';
 import type { BackendInfo, Target } from '../adapter.ts';
 import { GatewayError } from '../errors.ts';
 
-export type LocalTarget = Exclude<Target, { kind: 'nbd' }>;
+export type LocalTarget = Extract<Target, { kind: 'null' | 'memory' | 'file' }>;
 
 const SECTOR_BYTES = 512;
 const NO_LIMIT = 0xffffffff;
