@@ -1,0 +1,96 @@
+/**
+ * Owns: what people give in files: request headers with credentials, and certificates.
+ * Runs in: server processes and the CLI, on the JS main thread.
+ * Must not: show a value of a header, or keep a file open.
+ */
+import { X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { SourceError } from '../source/source-error.ts';
+
+/** What this program says itself, or what belongs to one connection (RFC 9110, 7.6.1). */
+const OWN_HEADERS = new Set([
+  'accept-encoding',
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'if-match',
+  'if-modified-since',
+  'if-none-match',
+  'if-range',
+  'if-unmodified-since',
+  'keep-alive',
+  'proxy-connection',
+  'range',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+const MAXIMUM_HEADERS_BYTES = 64 * 1024;
+
+/**
+ * The lines `Name: value` of a file as names and values in turn; empty lines and lines that begin
+ * with # are left out. Throws UNBD_USAGE with the number of a line that is no header field
+ * (RFC 9110, 5.1 and 5.5), and UNBD_NO_PERMISSION or UNBD_USAGE if the file cannot be read.
+ */
+export async function readHeaderFile(path: string): Promise<readonly string[]> {
+  const text = await read(path, 'header file', 'latin1');
+  if (text.length > MAXIMUM_HEADERS_BYTES) {
+    throw unusable(`the header file ${path} is over 64 KiB`, 'write lines "Name: value"');
+  }
+  return text.split('\n').flatMap((line, at) => {
+    const clean = line.replace(/\r$/, '');
+    if (/^\s*(#|$)/.test(clean)) return [];
+    const match = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/.exec(clean);
+    const [, name, value] = match ?? [];
+    const place = `line ${at + 1} of the header file ${path}`;
+    if (name === undefined || value === undefined) {
+      throw unusable(`${place} is not a header`, 'write lines "Name: value"');
+    }
+    if (OWN_HEADERS.has(name.toLowerCase())) {
+      throw unusable(`${place} sets ${name}, which ublk-nbd sets itself`, 'leave it out');
+    }
+    return [name, value.trimEnd()];
+  });
+}
+
+/**
+ * The PEM text of `path`. Throws UNBD_USAGE if it holds no certificate, and UNBD_NO_PERMISSION or
+ * UNBD_USAGE if it cannot be read.
+ */
+export async function readCaFile(path: string): Promise<string> {
+  const text = await read(path, 'CA file', 'utf8');
+  try {
+    // Without this, TLS leaves out what it cannot read, and trusts nobody.
+    new X509Certificate(text);
+  } catch (cause) {
+    const hint = 'name a file in PEM form';
+    throw unusable(`the CA file ${path} holds no certificate`, hint, cause);
+  }
+  return text;
+}
+
+async function read(path: string, what: string, encoding: 'latin1' | 'utf8'): Promise<string> {
+  try {
+    return await readFile(path, encoding);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'no reason';
+    if (code === 'EACCES' || code === 'EPERM') {
+      const text = `the ${what} ${path} may not be read`;
+      throw new SourceError('UNBD_NO_PERMISSION', text, {
+        hint: 'run as root, or change its permissions',
+        cause,
+      });
+    }
+    throw unusable(`the ${what} ${path} cannot be read (${code})`, 'check the path', cause);
+  }
+}
+
+function unusable(message: string, hint: string, cause?: unknown): SourceError {
+  return new SourceError('UNBD_USAGE', message, {
+    hint,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * Owns: the connections to each origin, and how often each one was used.
+ * Runs in: server processes and the CLI, on the JS main thread.
+ * Must not: ask for anything, follow a redirect, or try again.
+ */
+import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
+
+export interface PoolOptions {
+  /** For a connection to stand, with its name look-up and TLS, ms. */
+  readonly timeoutMs: number;
+  /** Connections to one origin at most. */
+  readonly connections: number;
+  /** Certificates in PEM; they replace the ones of the system. */
+  readonly ca: string | undefined;
+}
+
+/** Below what S3 and nginx allow (20 s and 75 s); an origin that names a shorter time gets it. */
+const KEEP_ALIVE_MS = 15_000;
+
+/** The connection of one client: it has one at a time. */
+export interface Connection {
+  /** Requests that were sent on the connection that stands now. */
+  requests: number;
+}
+
+/** What a request wants to know; it goes with the options of its dispatch. */
+export interface Observed extends Dispatcher.DispatchOptions {
+  takes(connection: Connection): void;
+}
+
+/** A client that says on which connection a request goes, which undici keeps to itself. */
+class ObservedClient extends Client {
+  readonly #connection: Connection;
+
+  constructor(origin: URL, options: Client.Options, connect: buildConnector.connector) {
+    const connection: Connection = { requests: 0 };
+    super(origin, {
+      ...options,
+      connect: (target, done) => {
+        connection.requests = 0;
+        connect(target, done);
+      },
+    });
+    this.#connection = connection;
+  }
+
+  override dispatch(options: Observed, handler: Dispatcher.DispatchHandler): boolean {
+    options.takes(this.#connection);
+    return super.dispatch(options, handler);
+  }
+}
+
+export class Pools {
+  readonly #options: PoolOptions;
+  readonly #pools = new Map<string, Pool>();
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+  }
+
+  dispatch(origin: string, options: Observed, handler: Dispatcher.DispatchHandler): void {
+    let pool = this.#pools.get(origin);
+    if (pool === undefined) {
+      pool = this.#make(origin);
+      this.#pools.set(origin, pool);
+    }
+    pool.dispatch(options, handler);
+  }
+
+  /** At once: requests that are under way fail. */
+  async close(): Promise<void> {
+    const pools = [...this.#pools.values()];
+    this.#pools.clear();
+    await Promise.all(pools.map((pool) => pool.destroy()));
+  }
+
+  #make(origin: string): Pool {
+    const { timeoutMs, connections, ca } = this.#options;
+    const connect = buildConnector({ timeout: timeoutMs, ...(ca === undefined ? {} : { ca }) });
+    return new Pool(origin, {
+      connections,
+      // One request at a time on a connection: a slow answer must not hold up another one.
+      pipelining: 1,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      // An exchange has its own clock, which is exact and starts when the request is sent.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      factory: (url, options) => new ObservedClient(url, options as Client.Options, connect),
+    });
+  }
+}
