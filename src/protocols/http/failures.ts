@@ -117,6 +117,9 @@ export function isReset(cause: unknown): boolean {
 }
 
 function codeOf(cause: unknown): string {
-  const { code } = cause as { code?: unknown };
-  return typeof code === 'string' ? code : 'no reason';
+  const { code, name, message } = cause as { code?: unknown; name?: unknown; message?: unknown };
+  if (typeof code === 'string') return code;
+  // undici 7 loses the codes of its parser; the parser's own words stay.
+  if (name !== 'HTTPParserError') return 'no reason';
+  return /\(Invalid EOF/.test(String(message)) ? 'HPE_INVALID_EOF_STATE' : 'HPE_INVALID';
 }
