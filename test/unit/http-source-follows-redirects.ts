@@ -54,7 +54,8 @@ t.test('a place is told from the address that names it', async (t) => {
 });
 
 t.test('credentials go to their own origin alone', async (t) => {
-  const headerFile = `${t.testdir({ headers: `# mine\nAuthorization: Bearer ${SECRET}\n` })}/headers`;
+  const folder = t.testdir({ headers: `# mine\nAuthorization: Bearer ${SECRET}\n` });
+  const headerFile = `${folder}/headers`;
   const mirror = await httpOrigin(t, (request, response) => {
     if (request.url === '/back') response.writeHead(302, { Location: `${front.base}/c` }).end();
     else sendRange(request, response);

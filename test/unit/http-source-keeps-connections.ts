@@ -3,12 +3,14 @@
  * body that nobody wants is not transferred.
  * Method: servers that count connections and requests, and end them at a chosen one.
  */
-import type { Socket } from 'node:net';
+import { createServer } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import {
   httpOrigin,
   OBJECT,
+  type Outcome,
   openLazily,
   rawOrigin,
   rawRange,
@@ -82,4 +84,29 @@ t.test('connections are kept, and not more than allowed', async (t) => {
     t.strictSame(into, OBJECT.slice(at * 16, at * 16 + LENGTH));
   }
   t.equal(origin.connections, 2);
+});
+
+t.test('an origin that was away is found again, and no read is left behind', async (t) => {
+  const server = createServer(sendRange);
+  const listen = (port: number): Promise<number> =>
+    new Promise((resolve) => {
+      server.listen(port, '127.0.0.1', () => resolve((server.address() as AddressInfo).port));
+    });
+  const stop = (): void => {
+    server.closeAllConnections();
+    server.close();
+  };
+  t.teardown(stop);
+  const port = await listen(0);
+  const source = await openLazily(t, `http://127.0.0.1:${port}/image`, { connections: 2 });
+  const readAll = (): Promise<Outcome[]> =>
+    Promise.all(Array.from({ length: 20 }, (_, at) => readRange(source, at * 16, LENGTH)));
+  for (const isThere of [true, false, true, false, true]) {
+    if (!isThere) stop();
+    else if (!server.listening) await listen(port);
+    for (const { line } of await readAll()) {
+      if (isThere) t.equal(line, '');
+      else t.match(line, /UNBD_BACKEND_(UNREACHABLE|CLOSED)/);
+    }
+  }
 });

@@ -79,7 +79,7 @@ export function timeoutError(trouble: Omit<Trouble, 'cause'>, cause?: unknown): 
 
 /** OpenSSL's words for a certificate that is not trusted (X509_V_ERR_*), as Node writes them. */
 const CERTIFICATE =
-  /CERT|ISSUER|SELF_SIGNED|UNABLE_TO_(GET|VERIFY|DECRYPT)|CRL|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)/;
+  /CERT|CRL|ISSUER|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)/;
 
 export function networkError(trouble: Trouble): SourceError {
   const { subject, host, isSent, receivedBytes, cause } = trouble;
