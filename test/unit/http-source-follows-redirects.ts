@@ -154,6 +154,27 @@ t.test('a mirror that is gone is left at once', async (t) => {
   t.equal(front.requests.length, 2);
 });
 
+t.test('a mirror that ends in the middle of a body is left by the next read', async (t) => {
+  let isBroken = false;
+  const mirror = await rawOrigin(t, (socket, head) => {
+    if (!isBroken) socket.write(rawRange(head));
+    else
+      socket.write(rawRange(head).subarray(0, -100), () => setTimeout(() => socket.destroy(), 99));
+  });
+  const front = await httpOrigin(t, (_request, response) => {
+    response.writeHead(307, { Location: `${mirror}/b` }).end();
+  });
+  const source = await open(t, `${front.base}/a`);
+  isBroken = true;
+  const outcome = await readRange(source, 0, LENGTH);
+  t.match(outcome.line, /UNBD_BACKEND_CLOSED/);
+  t.equal(outcome.landedBytes, LENGTH - 100, 'what landed stays');
+  t.equal(front.requests.length, 1);
+  isBroken = false;
+  t.equal((await readRange(source, 0, LENGTH)).line, '');
+  t.equal(front.requests.length, 2);
+});
+
 t.test('a lazy source finds its mirror too', async (t) => {
   const mirror = await httpOrigin(t, sendRange);
   const front = await httpOrigin(t, (_request, response) => {

@@ -47,6 +47,23 @@ t.test('a kept connection that ends as it is used costs no read', async (t) => {
   t.strictSame(asked, [0, 1, 0, 1, 0]);
 });
 
+t.test('a kept connection that ends after it began to answer is not asked again', async (t) => {
+  for (const sent of [10, -8]) {
+    let asked = 0;
+    const base = await rawOrigin(t, (socket, head) => {
+      asked += 1;
+      const answer = rawRange(head);
+      if (asked === 1) socket.write(answer);
+      else socket.write(answer.subarray(0, sent), () => setTimeout(() => socket.destroy(), 100));
+    });
+    const source = await openLazily(t, `${base}/image`, { connections: 1 });
+    t.equal((await readRange(source, 0, LENGTH)).line, '');
+    await sleep(50);
+    t.match((await readRange(source, 0, LENGTH)).line, /UNBD_BACKEND_CLOSED/);
+    t.equal(asked, 2);
+  }
+});
+
 t.test('a new connection that ends is the failure of the origin', async (t) => {
   const { base, asked } = await forgetful(t, 0);
   const source = await openLazily(t, `${base}/image`);
@@ -55,10 +72,12 @@ t.test('a new connection that ends is the failure of the origin', async (t) => {
 });
 
 t.test('a body that nobody wants is not transferred', async (t) => {
-  for (const status of [200, 403, 500]) {
+  const { base: mirror } = await httpOrigin(t, sendRange);
+  for (const status of [200, 302, 403, 500]) {
     let sent = 0;
     const { base } = await httpOrigin(t, (_request, response) => {
       response.statusCode = status;
+      if (status === 302) response.setHeader('Location', mirror);
       const send = (): void => {
         sent += 1;
         if (!response.destroyed) response.write(Buffer.alloc(65_536), () => setImmediate(send));
@@ -66,7 +85,7 @@ t.test('a body that nobody wants is not transferred', async (t) => {
       send();
     });
     const outcome = await readRange(await openLazily(t, `${base}/image`), 0, LENGTH);
-    t.match(outcome.line, /\[UNBD_/, String(status));
+    t.match(outcome.line, status === 302 ? /^$/ : /\[UNBD_/, String(status));
     const before = sent;
     await sleep(300);
     t.ok(sent - before < 100, 'the server may stop');

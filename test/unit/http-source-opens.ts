@@ -162,6 +162,16 @@ t.test('headers are sent as the file has them, and read again when they are refu
   t.notMatch(line, SECRET);
 });
 
+t.test('headers that change with every refusal are tried once more, not for ever', async (t) => {
+  const headerFile = fileWith(t, 'X-Try: 0\n');
+  const { base, requests } = await httpOrigin(t, (_request, response) => {
+    writeFileSync(headerFile, `X-Try: ${requests.length}\n`);
+    response.writeHead(requests.length < 9 ? 401 : 404).end();
+  });
+  t.match((await failure(open(t, `${base}/image`, { headerFile })))?.line, /answers 401/);
+  t.equal(requests.length, 2);
+});
+
 const BAD_LINES: readonly (readonly [text: string, line: RegExp])[] = [
   [SECRET, /line 1 .*not a header/],
   [`A: b\n\nBe arer: ${SECRET}`, /line 3 .*not a header/],
