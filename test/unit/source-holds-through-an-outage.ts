@@ -100,6 +100,19 @@ t.test('one that was running before may end the hold', async (t) => {
   t.strictSame(source.offsets, [0, 1, 0]);
 });
 
+t.test("one that ended a hold and still runs is in nobody's way in the next", async (t) => {
+  const { clock, source, states, ask } = steady();
+  ask(0);
+  await source.last.fail(GONE);
+  await clock.advance(100);
+  source.last.land(1);
+  ask(1);
+  await source.last.fail(GONE);
+  await clock.advance(100);
+  t.strictSame(source.offsets, [0, 0, 1, 1]);
+  t.strictSame(states(), ['HOLDING', 'CONNECTED', 'HOLDING']);
+});
+
 t.test('one that is called off while it tries costs a pause too', async (t) => {
   const { clock, source, ask } = steady();
   const first = ask(0);
@@ -224,6 +237,8 @@ t.test('close ends a hold and a probe without a word', async (t) => {
       await source.last.fail(GONE);
       if (isTrying) await clock.advance(100);
       await subject.close();
+      await settled();
+      t.equal(clock.timers, 0);
       await clock.advance(600_000);
       t.strictSame([states().length, source.open.length, clock.timers], [1, 0, 0]);
     }
