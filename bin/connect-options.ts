@@ -6,6 +6,7 @@
 import type { Argv } from 'yargs';
 import type { ConnectOptions, DataPath } from '../src/gateway/messages.ts';
 import { type Context, integerOption, usageError } from './command.ts';
+import { type HttpArguments, httpConnectOptions, httpOptions } from './http-options.ts';
 import {
   handshakeTimeoutMs,
   type OutageArguments,
@@ -55,10 +56,11 @@ export function basicOptions<A>(yargs: Argv<A>) {
       describe: 'How bytes pass between the driver and the server process',
     },
     ...outageOptions,
+    ...httpOptions,
   });
 }
 
-export interface BasicArguments extends OutageArguments {
+export interface BasicArguments extends OutageArguments, HttpArguments {
   readonly target: string;
   readonly 'read-only': boolean | undefined;
   readonly export: string | undefined;
@@ -92,13 +94,15 @@ export async function connectOptions(
     );
   }
   const blockSize = args['block-size'];
+  const target = await context.gateway.parseTarget(args.target, args.export);
   return {
-    target: await context.gateway.parseTarget(args.target, args.export),
+    target,
     readOnly: args['read-only'] === true,
     partitionScan: args['no-partition-scan'] !== true,
     dataPath: args['data-path'],
     handshakeTimeoutMs: handshakeTimeoutMs(args) ?? HANDSHAKE_TIMEOUT_MS,
     ...outageConnectOptions(args),
+    ...httpConnectOptions(args, target),
     ...(queues === undefined ? {} : { queues }),
     ...(depth === undefined ? {} : { depth }),
     ...(connections === undefined ? {} : { connections }),

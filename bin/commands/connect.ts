@@ -15,13 +15,15 @@ export const command = defineCommand({
     ['connect backup.example', 'The default export, port 10809'],
     ['connect nbd://[::1]:10810/disk', 'By NBD URI'],
     ['connect nbd+unix:///disk?socket=/run/nbd.sock', 'Over a unix socket'],
+    ['connect https://images.example/disk.img', 'A raw image on a web server, read-only'],
   ],
   build: (yargs) =>
     basicOptions(
       yargs.positional('target', {
         type: 'string',
         demandOption: true,
-        describe: 'host[:port][/export], an NBD URI, file:PATH, null:SIZE or memory:SIZE',
+        describe:
+          'host[:port][/export], an NBD URI, http(s)://…, file:PATH, null:SIZE or memory:SIZE',
       }),
     )
       .option('foreground', {

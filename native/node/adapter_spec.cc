@@ -12,6 +12,8 @@
 #include "local/null_adapter.h"
 #include "node/args.h"
 #include "node/nbd_spec.h"
+#include "node/store_binding.h"
+#include "store/store_adapter.h"
 
 namespace unbd::node {
 namespace {
@@ -59,6 +61,20 @@ Adapters make_file(const Napi::Object& spec, const QueuesConfig& config) {
   return adapters;
 }
 
+Adapters make_store(const Napi::Object& spec, const QueuesConfig& config) {
+  Adapters adapters;
+  bool ok = true;
+  const SharedStore* shared = StoreBinding::share(spec.Get("store"));
+  if (shared == nullptr) return adapters;
+  if (config.queue_count != 1) complain(spec.Env(), "queueCount", "1 for a store", &ok);
+  if (config.size_bytes > shared->config.size_bytes)
+    complain(spec.Env(), "sizeBytes", "no more than the store's", &ok);
+  if (ok)
+    adapters.push_back(
+        std::make_unique<store::StoreAdapter>(shared->config, shared->parts, config.depth));
+  return adapters;
+}
+
 }  // namespace
 
 Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config,
@@ -71,7 +87,8 @@ Adapters make_adapters(const Napi::Object& spec, const QueuesConfig& config,
   if (kind == "memory") return make_memory(spec.Env(), config);
   if (kind == "file") return make_file(spec, config);
   if (kind == "nbd") return make_nbd_adapters(spec, config, nbd);
-  complain(spec.Env(), "kind", "null, error, memory, file or nbd", &ok);
+  if (kind == "store") return make_store(spec, config);
+  complain(spec.Env(), "kind", "null, error, memory, file, nbd or store", &ok);
   return {};
 }
 

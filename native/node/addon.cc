@@ -5,6 +5,7 @@
 #include "node/notify.h"
 #include "node/queues_binding.h"
 #include "node/ring_check.h"
+#include "node/store_binding.h"
 #include "node/transport_binding.h"
 #include "node/unflushed_log_binding.h"
 
@@ -15,6 +16,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TransportBinding::define(env);
   exports.Set("connectTransport", Napi::Function::New(env, connect_transport, "connectTransport"));
   exports.Set("Queues", QueuesBinding::define(env));
+  exports.Set("Store", StoreBinding::define(env));
   exports.Set("UnflushedLog", UnflushedLogBinding::define(env));
   exports.Set("notifySystemd", Napi::Function::New(env, notify_systemd, "notifySystemd"));
   exports.Set("checkRing", Napi::Function::New(env, check_ring, "checkRing"));

@@ -4,13 +4,14 @@
  * Runs in: the server process, on the JS main thread.
  * Must not: start queues, or let two connections of one device lead to different exports.
  */
-import type { BackendInfo, Target } from '../protocols/adapter.ts';
+import type { BackendInfo, ObjectIdentity, Target } from '../protocols/adapter.ts';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
-import { localInfo } from '../protocols/local/info.ts';
+import { type LocalTarget, localInfo } from '../protocols/local/info.ts';
 import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
 import { dial, type TransportStream } from './dial.ts';
+import { openHttpBackend } from './http-backend.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { AdapterSpec, Addon, Queues, QueuesEvent } from './native.ts';
@@ -34,6 +35,8 @@ export interface OpenBackend {
   readonly shortfall?: string;
   /** Of the content of a read-only export; undefined for others, and where it cannot be read. */
   readonly fingerprint?: string;
+  /** Which version of a remote object it is; undefined for others. */
+  readonly identity?: ObjectIdentity;
   /** What serves the device from here on; connections beyond its queues are closed. */
   serve(start: StartArgument, told: (event: BackendEvent) => void): Serving;
   close(): void;
@@ -64,6 +67,7 @@ export async function openBackend(
 ): Promise<OpenBackend> {
   const { target } = options;
   if (target.kind === 'nbd') return openNbd(addon, target, options, processors);
+  if (target.kind === 'http') return openHttpBackend(addon, target, options, processors);
   const info = await localInfo(target);
   wantedQueues(options, info, processors);
   return {
@@ -73,8 +77,6 @@ export async function openBackend(
     close: () => undefined,
   };
 }
-
-type LocalTarget = Exclude<Target, { kind: 'nbd' }>;
 
 function localAdapter(target: LocalTarget, readOnly: boolean): AdapterSpec {
   if (target.kind === 'null') return { kind: 'null' };

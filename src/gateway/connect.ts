@@ -170,6 +170,7 @@ async function addDevice(
     device.update({
       backend: opened.backend,
       ...(opened.fingerprint === undefined ? {} : { fingerprint: opened.fingerprint }),
+      ...(opened.identity === undefined ? {} : { identity: opened.identity }),
       shape: {
         queues: added.queueCount,
         depth: added.depth,

@@ -6,6 +6,7 @@
  */
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
+import { openHttp } from '../protocols/http/source.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { exportInfo } from '../protocols/nbd/handshake.ts';
 import { dial } from './dial.ts';
@@ -25,6 +26,7 @@ export interface TargetInfo {
 
 /** Bounded in time; an abort closes the connection at once. */
 export async function backendInfo(target: Target, signal: AbortSignal): Promise<TargetInfo> {
+  if (target.kind === 'http') return httpInfo(target, signal);
   if (target.kind !== 'nbd') return { target: target.text, backend: await localInfo(target) };
   const dialing = dial(loadAddon(), target.endpoint, TIMEOUT_MS);
   const stream = await unlessAborted(dialing, signal).catch((error) => {
@@ -53,4 +55,17 @@ export async function backendInfo(target: Target, signal: AbortSignal): Promise<
     signal.removeEventListener('abort', onAbort);
     stream.close();
   }
+}
+
+async function httpInfo(
+  target: Extract<Target, { kind: 'http' }>,
+  signal: AbortSignal,
+): Promise<TargetInfo> {
+  const opening = openHttp(target, { timeoutMs: TIMEOUT_MS });
+  const source = await unlessAborted(opening, signal).catch((error) => {
+    opening.then((late) => late.close()).catch(() => undefined);
+    throw error;
+  });
+  await source.close();
+  return { target: target.text, backend: source.info };
 }

@@ -41,6 +41,12 @@ export interface ConnectOptions {
   readonly unflushed?: 'replay' | 'fail-flush' | 'trust';
   /** fua: every write is durable before it is acknowledged; default flush. */
   readonly durability?: 'flush' | 'fua';
+  /** Bound of the memory that holds what was read from an HTTP object, bytes; default 128 MiB. */
+  readonly cacheMemoryBytes?: number;
+  /** PEM file of the certificates to trust, instead of those of the system. */
+  readonly caFile?: string;
+  /** File of `Name: value` lines that each request to the origin carries. */
+  readonly headerFile?: string;
   /** When the server process dies; undefined = recover, wherever its content outlives it. */
   readonly onCrash?: 'recover' | 'fail';
   /** The device follows an export that has grown by the time of a reconnect. */

@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GatewayError } from '../protocols/errors.ts';
+import type { MakeStore, NativeStore } from './native-store.ts';
 import type { MakeLog, UnflushedLog } from './unflushed-log.ts';
 
 /** A numeric address to connect to; names are resolved before. */
@@ -62,7 +63,9 @@ export type AdapterSpec =
       readonly durableWrites: boolean;
       /** false: a write in flight at a loss fails, and is never sent twice. */
       readonly resendWrites: boolean;
-    } & NbdConnections);
+    } & NbdConnections)
+  /** One queue. */
+  | { readonly kind: 'store'; readonly store: NativeStore };
 
 /** What Queues talk to their backend over, and what its handshake agreed on. */
 export interface NbdConnections {
@@ -172,6 +175,7 @@ export interface Addon {
   connectTransport(endpoint: NativeEndpoint, timeoutMs: number): Promise<NativeTransport>;
   /** `create`: EEXIST, ENOSPC. `open`: EBUSY while another process has it, EINVAL, EPERM. */
   UnflushedLog: { create: MakeLog; open: MakeLog };
+  Store: MakeStore;
   /** Makes a ring as a queue does and uses it once. Throws an Error with an errno name. */
   checkRing(): void;
   Queues: new (spec: QueuesSpec, onEvent: (event: QueuesEvent) => void) => Queues;

@@ -96,6 +96,13 @@ export function wantedQueues(
   processors: number,
 ): { readonly count: number; readonly fewerWillDo: boolean } {
   const asked = options.queues ?? options.connections;
+  if (options.target.kind === 'http') {
+    // The chunks of a store belong to one thread, which needs no lock then.
+    if (asked === undefined || asked === 1) return { count: 1, fewerWillDo: false };
+    throw new GatewayError('UNBD_USAGE', 'an HTTP image has one queue', {
+      hint: 'leave out --queues and --connections',
+    });
+  }
   const several = !isWire(options.target) || mayShare(options, backend);
   if (asked === undefined) {
     return { count: several ? Math.min(DEFAULT_QUEUES, processors) : 1, fewerWillDo: true };

@@ -7,6 +7,7 @@
  * succeeded where the kernel does not bear it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Target } from '../protocols/adapter.ts';
 import { asGatewayError } from '../protocols/errors.ts';
 import { judgeIdentity } from '../protocols/nbd/identity.ts';
 import { isStarted } from './control.ts';
@@ -114,6 +115,11 @@ function recovered(host: Host, device: Device, durationMs: number): void {
   host.spares.balance();
 }
 
+/** Whatever a successor serves of such a target, it has checked against its predecessor's. */
+function hasIdentityGate({ kind }: Target): boolean {
+  return kind === 'nbd' || kind === 'http';
+}
+
 /**
  * One successor. Undefined: it serves; a text: no successor ever can, and why. Throws when another
  * may.
@@ -127,8 +133,8 @@ async function tryRecovery(
     return 'a successor of the server process died half-way, which this kernel cannot mend';
   }
   const peer = await serverProcessForDevice(host, device, device.ending, prepared);
-  if (device.record.options.target.kind === 'nbd') {
-    // Its queues hold until it has found its way back to the backend.
+  if (hasIdentityGate(device.record.options.target)) {
+    // What it serves is proven to be the image of its predecessor, however late that is.
     await takeOver(host, device, peer, false);
     return undefined;
   }

@@ -7,7 +7,7 @@
 import { linkSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr/pack';
-import type { BackendInfo } from '../protocols/adapter.ts';
+import type { BackendInfo, ObjectIdentity } from '../protocols/adapter.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { ProcessIdentity } from './process.ts';
 
@@ -56,6 +56,8 @@ export interface DeviceRecord {
   readonly backend?: BackendInfo;
   /** Of the content then, where the export is read-only. */
   readonly fingerprint?: string;
+  /** Which version of a remote object the device was made with. */
+  readonly identity?: ObjectIdentity;
   readonly shape?: DeviceShape;
   /** Device nodes that we made and therefore remove. */
   readonly madeNodes: readonly string[];

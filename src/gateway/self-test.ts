@@ -15,9 +15,12 @@ import { sayDisconnect } from '../protocols/nbd/options.ts';
 import { Session } from '../protocols/nbd/session.ts';
 import { type NbdTarget, OPTIONAL_TIMEOUT_MS } from './backend.ts';
 import { dial, errnoName } from './dial.ts';
+import { type HttpTarget, openSource } from './http-backend.ts';
 import type { Addon } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { SelfTestAnswer, SelfTestArgument } from './server-messages.ts';
+
+const SECTOR_BYTES = 512;
 
 /** How a backend is met that already serves the one client that it allows. */
 const NO_SECOND_CLIENT: readonly ErrorCode[] = [
@@ -40,6 +43,10 @@ export async function selfTest(
   tryRing(addon);
   if (record === undefined) return {};
   const { target } = record.options;
+  if (target.kind === 'http') {
+    await lookAtObject(target, record);
+    return {};
+  }
   if (target.kind !== 'nbd') {
     judge(record, { info: await localInfo(target) });
     return {};
@@ -59,6 +66,22 @@ function tryRing(addon: Addon): void {
       hint: 'see: ublk-nbd doctor',
       cause,
     });
+  }
+}
+
+/** Reads as the device would: what answers must be the object that the device was made with. */
+async function lookAtObject(
+  target: HttpTarget,
+  { options, identity }: DeviceRecord,
+): Promise<void> {
+  assert(identity !== undefined, 'the device was made with an object');
+  const source = await openSource(target, options, identity);
+  try {
+    const into = new Uint8Array(SECTOR_BYTES);
+    const { signal } = new AbortController();
+    await source.read({ offsetBytes: 0, into, urgent: true, signal, landed: () => undefined });
+  } finally {
+    await source.close();
   }
 }
 

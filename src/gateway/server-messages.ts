@@ -3,7 +3,7 @@
  * Runs in: both; types only.
  * Must not: hold a secret; the record in it is the registry's.
  */
-import type { BackendInfo } from '../protocols/adapter.ts';
+import type { BackendInfo, ObjectIdentity } from '../protocols/adapter.ts';
 import type { ConnectOptions, DataPath } from './messages.ts';
 import type { QueuesStats } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
@@ -36,6 +36,7 @@ export interface OpenAnswer {
   /** Connections that are open, one a queue; undefined where the target needs none. */
   readonly connections: number | undefined;
   readonly fingerprint?: string;
+  readonly identity?: ObjectIdentity;
 }
 
 export interface StartArgument {

@@ -7,6 +7,7 @@
 import { GatewayError } from '../protocols/errors.ts';
 import { alone, type OpenBackend, openBackend, type Serving, serveAgain } from './backend.ts';
 import { errnoName } from './dial.ts';
+import { serveHttpAgain } from './http-backend.ts';
 import { type LogLevel, log } from './log.ts';
 import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
@@ -117,14 +118,19 @@ export class Server {
         `${options.target.text}: ${count} connection; ${backend.shortfall}`,
       );
     }
-    const { info, connections, fingerprint } = backend;
-    return { backend: info, connections, ...(fingerprint === undefined ? {} : { fingerprint }) };
+    const { info, connections, fingerprint, identity } = backend;
+    return {
+      backend: info,
+      connections,
+      ...(fingerprint === undefined ? {} : { fingerprint }),
+      ...(identity === undefined ? {} : { identity }),
+    };
   }
 
   async #start(argument: StartArgument): Promise<null> {
     if (this.#queues !== undefined) throw outOfOrder();
     const { suppressPartitionScan, record, recovery: _, failing: _f, ...shape } = argument;
-    const serving = this.#serve(argument);
+    const serving = await this.#serve(argument);
     // The kernel checks requests against the size that the disk has.
     const sizeBytes = record.options.resize === true ? MAXIMUM_SIZE_BYTES : argument.sizeBytes;
     this.#serving = serving;
@@ -152,12 +158,14 @@ export class Server {
     throw new GatewayError('UNBD_SERVER_PROCESS', 'requests were still in flight');
   }
 
-  #serve(argument: StartArgument): Serving {
+  async #serve(argument: StartArgument): Promise<Serving> {
     const { failing, recovery, record } = argument;
     if (failing) return alone({ kind: 'error' });
     const told = (event: BackendEvent): void => this.#backendTold(event);
     const { target } = record.options;
     if (recovery && target.kind === 'nbd') return serveAgain(this.#addon, target, argument, told);
+    if (recovery && target.kind === 'http')
+      return serveHttpAgain(this.#addon, target, argument, told);
     if (this.#backend === undefined) throw outOfOrder();
     return this.#backend.serve(argument, told);
   }

@@ -104,8 +104,8 @@ export interface Source {
   readonly info: BackendInfo;
   readonly identity: ObjectIdentity;
   /**
-   * Resolves when all of `into` has landed. Rejects with a SourceError; what had landed before is
-   * right all the same, and nothing is written to `into` after it was rejected.
+   * Resolves when all of `into` has landed. Rejects with a SourceError, soon after an abort too;
+   * what had landed before is right all the same, and nothing is written to `into` after that.
    */
   read(read: SourceRead): Promise<void>;
   /** Ends connections; reads that are under way reject. */

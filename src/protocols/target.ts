@@ -15,6 +15,7 @@ import { MAXIMUM_SIZE_BYTES } from './geometry.ts';
 import { httpText, parseHttpUrl } from './http/url.ts';
 import { parseAuthority } from './nbd/authority.ts';
 import { decodePercent, encodePercent, parseNbdUri } from './nbd/uri.ts';
+import { formatSize, readSize } from './size.ts';
 import { checkExportName, malformed } from './target-error.ts';
 
 export interface TargetOptions {
@@ -129,28 +130,14 @@ function parseLocal(text: string, kind: string, rest: string): TargetParts {
   return { kind: 'file', path: resolve(path) };
 }
 
-const UNITS: readonly string[] = ['', 'K', 'M', 'G', 'T'];
-
 /** `1048576`, `1024K`, `1M`: binary units. */
 function parseSize(text: string, size: string): bigint {
-  const match = /^([0-9]{1,19})([KMGT]?)$/i.exec(size);
   const cure = 'write a size as 512M, 10G or a number of bytes';
-  if (match?.[1] === undefined) throw malformed(text, 'its size is not a number', cure);
-  const unit = UNITS.indexOf((match[2] ?? '').toUpperCase());
-  const sizeBytes = BigInt(match[1]) << BigInt(10 * unit);
+  const sizeBytes = readSize(size);
+  if (sizeBytes === undefined) throw malformed(text, 'its size is not a number', cure);
   if (sizeBytes === 0n) throw malformed(text, 'its size is 0', cure);
   if (sizeBytes > MAXIMUM_SIZE_BYTES) throw malformed(text, 'its size is over 2^63 - 1', cure);
   return sizeBytes;
-}
-
-function formatSize(sizeBytes: bigint): string {
-  let unit = 0;
-  let value = sizeBytes;
-  while (unit < UNITS.length - 1 && value % 1024n === 0n) {
-    value /= 1024n;
-    unit += 1;
-  }
-  return `${value}${UNITS[unit]}`;
 }
 
 /**

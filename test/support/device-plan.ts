@@ -46,7 +46,8 @@ const SHARES = 2;
  * Where the addon does the work: what a sanitizer is for. Of the other files such a run plays the
  * claims that the virtual machines of `npm test` leave out, with the addon that people use.
  */
-const WORTH_A_SANITIZER = /^(backend-can|devices-end|hostile|random|server|soak|upgrade-keeps)/;
+const WORTH_A_SANITIZER =
+  /^(backend-can|devices-end|hostile|http|random|server|soak|upgrade-keeps)/;
 /** A test runs on one processor most of the time, so that boots side by side save time. */
 const FLOOR_BOOTS = 3;
 /** Seconds on an emulated processor, of the files that take long; they even out the boots. */
@@ -61,6 +62,7 @@ const LONG_FILES: Readonly<Record<string, number>> = {
   'filesystem-keeps-its-bytes': 130,
   'filesystem-survives-kills': 80,
   'hostile-backends-harm-nothing': 50,
+  'http-images-mount': 90,
   'interrupted-connect-leaves-nothing': 70,
   'local-targets-work': 80,
   'network-can-fail': 100,

@@ -1,0 +1,142 @@
+// Owns: the implementation of Store (see store_binding.h).
+// Runs on: the JS thread; StoreDoorbell::ring() on the queue's.
+// Must not: touch the bytes of a chunk; JS writes them through the arena.
+#include "node/store_binding.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "node/args.h"
+
+namespace unbd::node {
+namespace {
+
+constexpr napi_type_tag kTag = {0x756e62642d73746f, 0x72652d6368756e6b};
+
+// One call of JS for as many fills as there are by then.
+class StoreDoorbell final : public Doorbell {
+ public:
+  StoreDoorbell(Napi::Env env, const Napi::Function& on_fills)
+      : call_(Napi::ThreadSafeFunction::New(env, on_fills, "ublk-nbd store", 0, 1)) {
+    // A store that nothing asks of keeps no process alive.
+    call_.Unref(env);
+  }
+  ~StoreDoorbell() override { call_.Release(); }
+
+  void ring() override { call_.NonBlockingCall(); }
+
+ private:
+  Napi::ThreadSafeFunction call_;
+};
+
+bool read_config(const Napi::Object& spec, store::StoreConfig* config) {
+  bool ok = true;
+  config->size_bytes = read_uint64(spec, "sizeBytes", &ok);
+  config->chunk_bytes = read_uint32(spec, "chunkBytes", &ok);
+  config->maximum_window_bytes = read_uint32(spec, "maximumWindowBytes", &ok);
+  Napi::Value memory = spec.Get("memoryBytes");
+  if (!memory.IsNumber()) {
+    complain(spec.Env(), "memoryBytes", "a number", &ok);
+    return false;
+  }
+  const double bytes = std::clamp(memory.As<Napi::Number>().DoubleValue(), 0.0, 0x1p50);
+  config->memory_bytes = static_cast<uint64_t>(bytes);
+  if (ok && !config->is_valid()) complain(spec.Env(), "the store's spec", "of sizes that fit", &ok);
+  return ok;
+}
+
+}  // namespace
+
+Napi::Function StoreBinding::define(Napi::Env env) {
+  return DefineClass(
+      env, "Store",
+      {InstanceAccessor<&StoreBinding::arena>("arena"), InstanceMethod<&StoreBinding::take>("take"),
+       InstanceMethod<&StoreBinding::report>("report"),
+       InstanceMethod<&StoreBinding::stats>("stats")});
+}
+
+StoreBinding::StoreBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<StoreBinding>(info) {
+  Napi::Env env = info.Env();
+  if (info.Length() < 2 || !info[0].IsObject() || !info[1].IsFunction()) {
+    Napi::TypeError::New(env, "Store needs a spec and a listener").ThrowAsJavaScriptException();
+    return;
+  }
+  if (!read_config(info[0].As<Napi::Object>(), &shared_.config)) return;
+  int result = store::Arena::create(shared_.config.memory_bytes, &shared_.parts.arena);
+  if (result == 0) {
+    shared_.parts.bridge = std::make_shared<FillBridge>(
+        std::make_shared<StoreDoorbell>(env, info[1].As<Napi::Function>()));
+    result = shared_.parts.bridge->error();
+  }
+  if (result < 0) {
+    errno_error(env, -result, "the store cannot be made").ThrowAsJavaScriptException();
+    return;
+  }
+  shared_.parts.counters = std::make_shared<store::StoreCounters>();
+  // V8 may keep the buffer longer than this object lives.
+  auto* kept = new std::shared_ptr<store::Arena>(shared_.parts.arena);
+  arena_ = Napi::Persistent(Napi::ArrayBuffer::New(
+      env, shared_.parts.arena->data(), shared_.parts.arena->size_bytes(),
+      [](Napi::Env, void*, std::shared_ptr<store::Arena>* arena) { delete arena; }, kept));
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+}
+
+const SharedStore* StoreBinding::share(const Napi::Value& value) {
+  if (value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kTag))
+    return &Unwrap(value.As<Napi::Object>())->shared_;
+  Napi::TypeError::New(value.Env(), "store must be a Store").ThrowAsJavaScriptException();
+  return nullptr;
+}
+
+Napi::Value StoreBinding::arena(const Napi::CallbackInfo&) {
+  return arena_.Value();
+}
+
+Napi::Value StoreBinding::take(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Array fills = Napi::Array::New(env);
+  Fill fill;
+  auto number = [env](uint64_t value) {
+    return Napi::Number::New(env, static_cast<double>(value));
+  };
+  for (uint32_t count = 0; shared_.parts.bridge->take(&fill); ++count) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("kind", fill.kind == Fill::Kind::kRead ? "read" : "promote");
+    object.Set("id", number(fill.id));
+    object.Set("urgent", Napi::Boolean::New(env, fill.urgent));
+    object.Set("offsetBytes", number(fill.offset_bytes));
+    object.Set("lengthBytes", number(fill.length_bytes));
+    object.Set("arenaOffsetBytes", number(fill.arena_offset_bytes));
+    fills.Set(count, object);
+  }
+  return fills;
+}
+
+void StoreBinding::report(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (info.Length() < 3 || !info[0].IsNumber() || !info[1].IsNumber() || !info[2].IsNumber()) {
+    Napi::TypeError::New(env, "report needs an id, a number of bytes and an errno")
+        .ThrowAsJavaScriptException();
+    return;
+  }
+  shared_.parts.bridge->report({.id = info[0].As<Napi::Number>().Uint32Value(),
+                                .landed_bytes = info[1].As<Napi::Number>().Uint32Value(),
+                                .error = info[2].As<Napi::Number>().Int32Value()});
+}
+
+Napi::Value StoreBinding::stats(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  auto set = [&](const char* name, store::StoreCounters::Name counter) {
+    result.Set(name, Napi::BigInt::New(env, shared_.parts.counters->get(counter)));
+  };
+  set("hits", store::StoreCounters::kHits);
+  set("misses", store::StoreCounters::kMisses);
+  set("fills", store::StoreCounters::kFills);
+  set("filledBytes", store::StoreCounters::kBytesFilled);
+  return result;
+}
+
+}  // namespace unbd::node

@@ -1,0 +1,127 @@
+/**
+ * Owns: the life of a device that is served from a store: every range that its queue wants is read
+ * from the source into the store's memory, and how it stands with the source is told.
+ * Runs in: the server process, on the JS main thread, which has nothing else to do; a request that
+ * the store can answer never comes here.
+ * Must not: touch memory of the store outside a fill that has not ended.
+ */
+import { setMaxListeners } from 'node:events';
+import type { Source, SourceRead } from '../protocols/adapter.ts';
+import type { SourceEvent } from '../protocols/source/hold.ts';
+import { SteadySource } from '../protocols/source/steady-source.ts';
+import type { Serving } from './backend.ts';
+import type { AdapterSpec, Addon, Queues } from './native.ts';
+import type { NativeStore, StoreFill } from './native-store.ts';
+import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
+
+const CHUNK_BYTES = 1024 * 1024;
+const DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024;
+const MAXIMUM_WINDOW_BYTES = 16 * 1024 * 1024;
+const MAXIMUM_PARALLEL = 16;
+const DEFAULT_RECONNECT_DELAY_MS = 30_000;
+/** Fills at once, of which each listens for the end in a few places. */
+const MAXIMUM_LISTENERS = 4 * 256;
+/** errno of Linux. */
+const EIO = 5;
+
+export class StoreLife implements Serving {
+  readonly #source: SteadySource;
+  readonly #store: NativeStore;
+  readonly #reads = new Map<number, SourceRead>();
+  readonly #ended = new AbortController();
+  readonly #told: (event: BackendEvent) => void;
+  #queues: Queues | undefined;
+
+  constructor(
+    addon: Addon,
+    source: Source,
+    { sizeBytes, record }: StartArgument,
+    told: (event: BackendEvent) => void,
+  ) {
+    const { options } = record;
+    this.#told = told;
+    setMaxListeners(MAXIMUM_LISTENERS, this.#ended.signal);
+    this.#source = new SteadySource(source, {
+      holdMs: options.reconnectDelayMs ?? DEFAULT_RECONNECT_DELAY_MS,
+      maximumParallel: MAXIMUM_PARALLEL,
+      told: (event) => this.#sourceTold(event),
+    });
+    const memoryBytes = options.cacheMemoryBytes ?? DEFAULT_MEMORY_BYTES;
+    const spec = {
+      sizeBytes,
+      chunkBytes: CHUNK_BYTES,
+      memoryBytes,
+      maximumWindowBytes: MAXIMUM_WINDOW_BYTES,
+    };
+    this.#store = new addon.Store(spec, () => this.#fill());
+  }
+
+  get adapter(): AdapterSpec {
+    return { kind: 'store', store: this.#store };
+  }
+
+  started(queues: Queues): void {
+    this.#queues = queues;
+  }
+
+  queuesTold({ kind }: { readonly kind: string }): void {
+    if (kind === 'stopped') this.end();
+  }
+
+  unflushed(): UnflushedWrites {
+    return { writes: 0, bytes: 0n };
+  }
+
+  end(): void {
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort();
+    void this.#source.close();
+  }
+
+  #sourceTold({ state, text }: SourceEvent): void {
+    // What is in memory is of the object that is gone: it goes with it.
+    if (state === 'FATAL') this.#queues?.failAll();
+    const requests = this.#queues?.stats().inFlight ?? 0;
+    this.#told({ state, text, ...(state === 'HOLDING' ? { lost: { requests } } : {}) });
+  }
+
+  #fill(): void {
+    for (const fill of this.#store.take()) {
+      if (fill.kind === 'read') void this.#read(fill);
+      else this.#promote(fill);
+    }
+  }
+
+  #promote({ id }: StoreFill): void {
+    const read = this.#reads.get(id);
+    // It may have ended meanwhile.
+    if (read !== undefined) this.#source.promote(read);
+  }
+
+  async #read({
+    id,
+    urgent,
+    offsetBytes,
+    lengthBytes,
+    arenaOffsetBytes,
+  }: StoreFill): Promise<void> {
+    const into = new Uint8Array(this.#store.arena, arenaOffsetBytes, lengthBytes);
+    let landedBytes = 0;
+    const landed = (bytes: number): void => {
+      landedBytes = bytes;
+      // The last byte ends the fill, and its place may be another's at once.
+      if (bytes < lengthBytes) this.#store.report(id, bytes, 0);
+    };
+    const read = { offsetBytes, into, urgent, signal: this.#ended.signal, landed };
+    this.#reads.set(id, read);
+    let errno = 0;
+    try {
+      await this.#source.read(read);
+    } catch {
+      // Why has been told; the requests that wait for it fail.
+      errno = EIO;
+    }
+    this.#reads.delete(id);
+    this.#store.report(id, errno === 0 ? lengthBytes : landedBytes, errno);
+  }
+}

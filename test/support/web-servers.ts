@@ -1,0 +1,94 @@
+/**
+ * Owns: starting and ending the real web servers of Debian on a folder of images.
+ * Runs in: device test processes; the servers are programs of their own beside them.
+ * Must not: hand out a server before it answers.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { freePort, unpackedProgram } from './backends.ts';
+import { type Running, start, until } from './process.ts';
+import type { Scope } from './scope.ts';
+
+export interface WebServer {
+  readonly port: number;
+  /** The URL of a file in its folder. */
+  url(name: string): string;
+  /** One line for each request that it answered: `METHOD PATH STATUS BYTES RANGE`. */
+  requests(): readonly string[];
+  readonly running: Running;
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const request = get({ host: '127.0.0.1', port, path: '/', agent: false }, (answer) => {
+      answer.resume();
+      resolve(true);
+    });
+    request.once('error', () => resolve(false));
+  });
+}
+
+async function untilItAnswers(running: Running, port: number): Promise<void> {
+  let ended = false;
+  const onEnd = (): void => {
+    ended = true;
+  };
+  void running.exited.then(onEnd, onEnd);
+  await until('the web server answers', async () => {
+    assert(!ended, `the web server ended: ${running.stderr()}`);
+    return answers(port);
+  });
+}
+
+/** nginx; at a free port unless one is given, where one that was killed comes back. */
+export async function startNginx(scope: Scope, folder: string, given?: number): Promise<WebServer> {
+  const port = given ?? (await freePort());
+  const own = scope.path(`nginx-${port}`);
+  const log = `${own}.log`;
+  const format = "'$request_method $uri $status $body_bytes_sent $http_range'";
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+  const lines = [
+    'daemon off; master_process off; worker_processes 1; user root;',
+    `pid ${own}.pid; error_log stderr;`,
+    'events { worker_connections 256; }',
+    'http {',
+    `  log_format short ${format}; access_log ${log} short;`,
+    ...temporary.map((name) => `  ${name}_temp_path ${own}-${name};`),
+    `  server { listen 127.0.0.1:${port}; root ${folder}; }`,
+    '}',
+  ];
+  writeFileSync(`${own}.conf`, lines.join('\n'));
+  writeFileSync(log, '', { flag: 'a' });
+  const words = ['-p', own, '-e', 'stderr', '-c', `${own}.conf`];
+  const running = start(scope, [unpackedProgram('nginx'), ...words]);
+  await untilItAnswers(running, port);
+  return served(running, port, log);
+}
+
+/** lighttpd, for a second opinion on ranges and validators. */
+export async function startLighttpd(scope: Scope, folder: string): Promise<WebServer> {
+  const port = await freePort();
+  const own = scope.path(`lighttpd-${port}`);
+  const log = `${own}.log`;
+  const lines = [
+    `server.document-root = "${folder}"`,
+    `server.port = ${port}`,
+    'server.bind = "127.0.0.1"',
+    'server.modules = ()',
+  ];
+  writeFileSync(`${own}.conf`, lines.join('\n'));
+  writeFileSync(log, '');
+  const running = start(scope, [unpackedProgram('lighttpd'), '-D', '-f', `${own}.conf`]);
+  await untilItAnswers(running, port);
+  return served(running, port, log);
+}
+
+function served(running: Running, port: number, log: string): WebServer {
+  return {
+    port,
+    url: (name) => `http://127.0.0.1:${port}/${name}`,
+    requests: () => readFileSync(log, 'utf8').split('\n').slice(0, -1),
+    running,
+  };
+}

@@ -1,0 +1,50 @@
+/**
+ * Claim: the options of images on web servers arrive as bytes and whole paths, and are refused
+ * where they make no sense.
+ * Method: the command line in this process, over a gateway that records its calls.
+ */
+import { resolve } from 'node:path';
+import t from 'tap';
+import type { ConnectOptions } from '../../src/gateway/messages.ts';
+import { cli, deviceView } from '../support/cli.ts';
+
+const URL_TEXT = 'http://images.example/disk.img';
+
+async function connectWith(...argv: string[]) {
+  const calls: ConnectOptions[] = [];
+  const connect = async (options: ConnectOptions) => {
+    calls.push(options);
+    return deviceView();
+  };
+  const result = await cli(['connect', ...argv], { gateway: { connect } });
+  return { ...result, options: calls[0] };
+}
+
+t.test('they arrive, paths as seen from anywhere', async (t) => {
+  const typed = ['--cache-memory', '1G', '--header-file', 'headers', '--ca-file', '/etc/ca.pem'];
+  t.match((await connectWith(URL_TEXT, ...typed)).options, {
+    target: { kind: 'http', url: URL_TEXT, text: URL_TEXT },
+    cacheMemoryBytes: 2 ** 30,
+    headerFile: resolve('headers'),
+    caFile: '/etc/ca.pem',
+  });
+});
+
+t.test('a size that is none, too small or too large is refused', async (t) => {
+  for (const size of ['soon', '1.5G', '3M', '2T', '-4M', '']) {
+    const { status, stderr } = await connectWith(URL_TEXT, `--cache-memory=${size}`);
+    t.equal(status, 2, size);
+    t.match(stderr, /4M to 1T.*\[UNBD_USAGE\]\n$/, size);
+  }
+  t.match((await connectWith(URL_TEXT, '--cache-memory=4m')).options, {
+    cacheMemoryBytes: 4 * 2 ** 20,
+  });
+});
+
+t.test('other targets have none of them', async (t) => {
+  for (const option of ['--cache-memory=1G', '--header-file=x', '--ca-file=x']) {
+    const { status, stderr } = await connectWith('backup.example', option);
+    t.equal(status, 2, option);
+    t.match(stderr, /is for HTTP images.*\[UNBD_USAGE\]\n$/, option);
+  }
+});
