@@ -76,7 +76,7 @@ claim(
     }
     await device.disconnect();
   },
-  { timeoutMs: 1_800_000 },
+  { timeoutMs: 7_200_000 },
 );
 
 claim(

@@ -8,7 +8,7 @@ import { type Boot, type PlanOptions, planBoots } from './device-plan.ts';
 import { Lines, newTotals, TapReader, type TapTest, type Totals } from './tap-stream.ts';
 
 /** Of one file, in seconds; its claims have limits of their own. */
-const FILE_TIMEOUT_S = 3000;
+const FILE_TIMEOUT_S = 10_000;
 /** Boots at once: the machine for which the time of `npm test` is meant has two processors. */
 const AT_ONCE = 2;
 
