@@ -53,7 +53,7 @@ claimToo(
   },
 );
 
-claim(
+claimToo(
   'a server process brings it back, and dies later: nobody has to run a command',
   async (scope) => {
     const device = await connect(scope, (await startNbdkit(scope, ['memory', '16M'])).target);

@@ -183,7 +183,7 @@ async function lostUnderMount(scope: Scope): Promise<{ device: Device; folder: s
   return { device, folder };
 }
 
-claim('of a mounted device it is refused at once, and --force ends it', async (scope) => {
+claimToo('of a mounted device it is refused at once, and --force ends it', async (scope) => {
   const { device, folder } = await lostUnderMount(scope);
   const refused = await ublkNbd(['disconnect', device.path, ...BRIEFLY]);
   assertRefused(refused, 'UNBD_DEVICE_BUSY', 9, /mounted at/);

@@ -73,7 +73,7 @@ for (const [server, startServer, filesystem] of [
 }
 
 claim('random reads verify while nginx and the server process are killed', async (scope) => {
-  const [folder, image] = await makePattern(scope, 64);
+  const [folder, image] = await makePattern(scope, 32);
   let web = await startNginx(scope, folder);
   const device = await connect(scope, web.url('pattern.img'), '--cache-memory', '8M');
   const options = ['--rw=randread', '--bsrange=4k-256k', '--iodepth=16', '--time_based'];
@@ -82,7 +82,7 @@ claim('random reads verify while nginx and the server process are killed', async
     '--name=reads',
     `--filename=${device.path}`,
     ...options,
-    '--runtime=20',
+    '--runtime=10',
     '--ioengine=libaio',
     '--direct=1',
     '--readonly',

@@ -112,7 +112,7 @@ claimToo('SIGTERM to a connect that waits leaves nothing', async (scope) => {
   assert.equal((await running.exited).status, 130);
 });
 
-claim('after disconnect --all and the end of the controller nothing is left', async (scope) => {
+claimToo('after disconnect --all and the end of the controller nothing is left', async (scope) => {
   const backend = await startNbdkit(scope, ['memory', '16M']);
   await connect(scope, backend.target, '--name', 'one');
   await connect(scope, 'memory:16M');
