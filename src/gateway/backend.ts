@@ -49,6 +49,8 @@ export interface Serving {
   queuesTold(event: QueuesEvent): void;
   /** Null where it is not known. */
   unflushed(): UnflushedWrites | null;
+  /** What is counted beside the queues' own. */
+  counters?(): Readonly<Record<string, bigint>>;
   /** The device ends: no further attempt to reach the backend. */
   end(): void;
 }

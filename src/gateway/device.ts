@@ -9,11 +9,11 @@ import { blockPath } from './device-name.ts';
 import type { Host } from './host.ts';
 import type { Ending, ServerProcess } from './launch.ts';
 import type { DeviceState, DeviceView } from './messages.ts';
-import type { QueuesEvent, QueuesStats } from './native.ts';
+import type { QueuesEvent } from './native.ts';
 import { crashesWith } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
-import type { BackendEvent } from './server-messages.ts';
+import type { BackendEvent, ServerApi } from './server-messages.ts';
 
 const STATS_TIMEOUT_MS = 1_000;
 const REJOIN_TIMEOUT_MS = 2_500;
@@ -187,7 +187,9 @@ export class Device {
     const peer = await this.comingPeer();
     try {
       const options = { timeoutMs: STATS_TIMEOUT_MS };
-      const stats = (await peer?.request('stats', null, options)) as QueuesStats | undefined;
+      const stats = (await peer?.request('stats', null, options)) as
+        | ServerApi['stats']['answer']
+        | undefined;
       return { ...stats };
     } catch {
       return {};

@@ -78,7 +78,7 @@ export interface ServerApi {
   ping: { argument: null; answer: null };
   /** Whether it could serve; to be asked of one that serves nothing. */
   selfTest: { argument: SelfTestArgument; answer: SelfTestAnswer };
-  stats: { argument: null; answer: QueuesStats };
+  stats: { argument: null; answer: QueuesStats & Readonly<Record<string, bigint | number>> };
   /** Null where it is not known. */
   unflushed: { argument: null; answer: UnflushedWrites | null };
   /**

@@ -85,7 +85,7 @@ export class Server {
       case 'selfTest':
         return selfTest(this.#addon, argument as SelfTestArgument);
       case 'stats':
-        return this.#running().stats();
+        return { ...this.#running().stats(), ...this.#serving?.counters?.() };
       case 'unflushed':
         return this.#serving?.unflushed() ?? null;
       case 'failAll':

@@ -72,6 +72,11 @@ export class StoreLife implements Serving {
     return { writes: 0, bytes: 0n };
   }
 
+  counters(): Readonly<Record<string, bigint>> {
+    const { hits, misses, fills, filledBytes } = this.#store.stats();
+    return { cacheHits: hits, cacheMisses: misses, fetches: fills, fetchedBytes: filledBytes };
+  }
+
   end(): void {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();

@@ -5,7 +5,7 @@
  * nginx killed -9 and started again, the server process killed -9, under a reader.
  */
 import assert from 'node:assert/strict';
-import { truncateSync } from 'node:fs';
+import { statSync, truncateSync } from 'node:fs';
 import { dropCaches, sha256File } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
@@ -14,7 +14,7 @@ import { killServerProcess } from '../support/kills.ts';
 import { must, shell, start, until } from '../support/process.ts';
 import { connect, listed, ublkNbd, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
-import { startLighttpd, startNginx } from '../support/web-servers.ts';
+import { startLighttpd, startNginx, type WebServer } from '../support/web-servers.ts';
 
 /** An image with a file system full of files; its path and the checksums of the files. */
 async function makeImage(scope: Scope, filesystem: 'ext4' | 'xfs'): Promise<[string, string]> {
@@ -38,6 +38,13 @@ async function touched(path: string): Promise<string> {
   return path;
 }
 
+/** Of bodies, by the server's log. */
+function sentBytes(web: WebServer, name: string): number {
+  const answers = web.requests().map((line) => line.split(' '));
+  const bytes = answers.filter(([, path]) => path === name).map(([, , , length]) => Number(length));
+  return bytes.reduce((sum, length) => sum + length, 0);
+}
+
 /** Bytes that tell their own place: every 8 of them are their offset. */
 async function makePattern(scope: Scope, mebibytes: number): Promise<[string, string]> {
   const folder = scope.path('www');
@@ -57,10 +64,18 @@ for (const [server, startServer, filesystem] of [
     const web = await startServer(scope, folder);
     const mountPoint = scope.path('mnt');
     await must(['mkdir', mountPoint]);
-    const path = (await ublkNbdMust('mount', web.url('disk.img'), mountPoint)).trim();
+    const words = ['mount', web.url('disk.img'), mountPoint, '--cache-memory', '512M'];
+    const path = (await ublkNbdMust(...words)).trim();
     scope.defer(async () => void (await ublkNbd(['umount', mountPoint])));
     assert.equal(await checksums(mountPoint), expected);
-    assert.equal(await sha256File(path), await sha256File(`${folder}/disk.img`));
+    const image = `${folder}/disk.img`;
+    assert.equal(await sha256File(path), await sha256File(image));
+    const { size } = statSync(image);
+    const counters = (await listed(path, '-v')).details?.counters;
+    assert.equal(Number(counters?.fetchedBytes), size, 'each byte is fetched once');
+    // And one when it was opened.
+    if (server === 'nginx')
+      assert.equal(sentBytes(web, '/disk.img'), size + 1, 'nginx says so too');
     const file = new DirectFile(path);
     assert.notEqual(
       errorOf(() => file.write(0, Buffer.alloc(4096))),
