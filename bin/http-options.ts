@@ -9,9 +9,9 @@ import type { ConnectOptions } from '../src/gateway/messages.ts';
 import { readSize } from '../src/protocols/size.ts';
 import { usageError } from './command.ts';
 
-/** Four chunks, and more than any machine has. */
+/** Four chunks, and the largest buffer that every supported Node.js has. */
 const MINIMUM_CACHE_BYTES = 4n << 20n;
-const MAXIMUM_CACHE_BYTES = 1n << 40n;
+const MAXIMUM_CACHE_BYTES = 4n << 30n;
 
 export const httpOptions = {
   'cache-memory': {
@@ -57,7 +57,7 @@ export function httpConnectOptions(
 function cacheBytes(text: string): number {
   const bytes = readSize(text);
   if (bytes === undefined || bytes < MINIMUM_CACHE_BYTES || bytes > MAXIMUM_CACHE_BYTES) {
-    throw usageError(`cache-memory '${text}' cannot be used`, 'write 4M to 1T, such as 256M');
+    throw usageError(`cache-memory '${text}' cannot be used`, 'write 4M to 4G, such as 256M');
   }
   return Number(bytes);
 }

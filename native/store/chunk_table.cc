@@ -113,6 +113,8 @@ void ChunkTable::release(uint32_t slot) {
 }
 
 void ChunkTable::drop_waiting(uint32_t slot) {
+  // One that never had a chunk is in no list that it could be put back to.
+  if (slot >= used_) return;
   slots_[slot].waiting = {};
   settle(slot);
 }

@@ -233,6 +233,10 @@ async function becomeConnected(host: Host, device: Device): Promise<void> {
     const code = isViolation ? 'UNBD_BACKEND_PROTOCOL' : 'UNBD_BACKEND_CLOSED';
     throw new GatewayError(code, earlyTrouble.text, { hint: 'see the log of the backend' });
   }
-  device.setState('CONNECTED');
+  const { state, text } = device.backendEvent;
+  if (state === 'FATAL' || state === 'FAILING') {
+    throw new GatewayError('UNBD_BACKEND_IO', text, { hint: 'look at the backend, and try again' });
+  }
+  device.goOn('CONNECTED', undefined);
   device.update({ phase: 'live', connectedAtMs: host.nowMs() });
 }

@@ -158,8 +158,8 @@ export class Device {
   }
 
   /** As far as the server process has said; one that has said nothing is well. */
-  get backendState(): BackendEvent['state'] {
-    return this.#backend?.state ?? 'CONNECTED';
+  get backendEvent(): BackendEvent {
+    return this.#backend ?? { state: 'CONNECTED', text: '' };
   }
 
   /** What was to be its end is taken back; the backend may be another matter by now. */

@@ -162,8 +162,8 @@ async function isWorthAnother(host: Host, device: Device, drain: Drain): Promise
   return true;
 }
 
-function isAway({ backendState }: Device): boolean {
-  return backendState === 'HOLDING' || backendState === 'FAILING';
+function isAway({ backendEvent: { state } }: Device): boolean {
+  return state === 'HOLDING' || state === 'FAILING';
 }
 
 /** "Fail all now", and whoever waits is let go. There is no way back from here. */

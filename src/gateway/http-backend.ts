@@ -3,6 +3,7 @@
  * Runs in: the server process, on the JS main thread.
  * Must not: serve bytes of another object than the one that the device was made with.
  */
+import assert from 'node:assert/strict';
 import type { ObjectIdentity, Source, Target } from '../protocols/adapter.ts';
 import { openHttp } from '../protocols/http/source.ts';
 import type { OpenBackend, Serving } from './backend.ts';
@@ -66,6 +67,7 @@ export async function serveHttpAgain(
   told: (event: BackendEvent) => void,
 ): Promise<Serving> {
   const { options, identity } = start.record;
+  assert(identity !== undefined, 'the device was made with an object');
   const source = await openSource(target, options, identity);
   return new StoreLife(addon, source, start, told);
 }

@@ -97,6 +97,11 @@ export function wantedQueues(
 ): { readonly count: number; readonly fewerWillDo: boolean } {
   const asked = options.queues ?? options.connections;
   if (options.target.kind === 'http') {
+    if (options.resize === true) {
+      throw new GatewayError('UNBD_USAGE', 'an HTTP image that has grown is another one', {
+        hint: 'leave out --resize',
+      });
+    }
     // The chunks of a store belong to one thread, which needs no lock then.
     if (asked === undefined || asked === 1) return { count: 1, fewerWillDo: false };
     throw new GatewayError('UNBD_USAGE', 'an HTTP image has one queue', {

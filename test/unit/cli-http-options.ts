@@ -31,10 +31,10 @@ t.test('they arrive, paths as seen from anywhere', async (t) => {
 });
 
 t.test('a size that is none, too small or too large is refused', async (t) => {
-  for (const size of ['soon', '1.5G', '3M', '2T', '-4M', '']) {
+  for (const size of ['soon', '1.5G', '3M', '5G', '-4M', '']) {
     const { status, stderr } = await connectWith(URL_TEXT, `--cache-memory=${size}`);
     t.equal(status, 2, size);
-    t.match(stderr, /4M to 1T.*\[UNBD_USAGE\]\n$/, size);
+    t.match(stderr, /4M to 4G.*\[UNBD_USAGE\]\n$/, size);
   }
   t.match((await connectWith(URL_TEXT, '--cache-memory=4m')).options, {
     cacheMemoryBytes: 4 * 2 ** 20,

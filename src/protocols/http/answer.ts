@@ -67,16 +67,17 @@ export function validators(answer: Answer): { etag: string; lastModified: string
  */
 export function checkSameObject(answer: Answer, was: ObjectIdentity, subject: string): void {
   const is = validators(answer);
-  if (was.etag !== '' && is.etag !== '') {
-    if (was.etag !== is.etag) throw changed(subject, 'ETag', was.etag, is.etag);
-  } else if (was.lastModified !== '' && is.lastModified !== '') {
-    if (was.lastModified !== is.lastModified) {
-      throw changed(subject, 'Last-Modified', was.lastModified, is.lastModified);
-    }
-  } else if (was.etag !== '' || was.lastModified !== '') {
-    // A 206 has every validator that a 200 would have (RFC 9110, 15.3.7).
-    throw wrongAnswer(subject, 'its version is missing (ETag, Last-Modified)');
+  const hasTags = was.etag !== '' && is.etag !== '';
+  if (hasTags && was.etag !== is.etag) throw changed(subject, 'ETag', was.etag, is.etag);
+  if (hasTags) return;
+  const hasTimes = was.lastModified !== '' && is.lastModified !== '';
+  if (hasTimes && was.lastModified !== is.lastModified) {
+    throw changed(subject, 'Last-Modified', was.lastModified, is.lastModified);
   }
+  // A 206 has every validator that a 200 would have (RFC 9110, 15.3.7); a weak ETag is none, and
+  // the same time does not stand for the same ETag.
+  const isMissing = was.etag !== '' || (was.lastModified !== '' && !hasTimes);
+  if (isMissing) throw wrongAnswer(subject, 'its version is missing (ETag, Last-Modified)');
 }
 
 export function checkSameSize(totalBytes: bigint, was: ObjectIdentity, subject: string): void {

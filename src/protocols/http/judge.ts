@@ -79,6 +79,8 @@ export function judgeRead(answer: answers.Answer, asked: Asked, subject: string)
   const range = answer.status === 206 ? answers.contentRange(answer, subject) : undefined;
   if (range?.totalBytes !== undefined) {
     answers.checkSameSize(range.totalBytes, identity, subject);
+  } else if (range !== undefined && identity.etag === '' && identity.lastModified === '') {
+    throw answers.wrongAnswer(subject, 'nothing tells its version, and its size is not told');
   }
   answers.checkSameObject(answer, identity, subject);
   if (range !== undefined) {

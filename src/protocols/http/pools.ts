@@ -17,6 +17,9 @@ export interface PoolOptions {
 /** Below what S3 and nginx allow (20 s and 75 s); an origin that names a shorter time gets it. */
 const KEEP_ALIVE_MS = 15_000;
 
+/** Redirects may lead to ever other origins; the connections to the last few are kept. */
+const MAXIMUM_ORIGINS = 8;
+
 /** The connection of one client: it has one at a time. */
 export interface Connection {
   /** Requests that were sent on the connection that stands now. */
@@ -59,11 +62,11 @@ export class Pools {
   }
 
   dispatch(origin: string, options: Observed, handler: Dispatcher.DispatchHandler): void {
-    let pool = this.#pools.get(origin);
-    if (pool === undefined) {
-      pool = this.#make(origin);
-      this.#pools.set(origin, pool);
-    }
+    const pool = this.#pools.get(origin) ?? this.#make(origin);
+    // In the order of their last use.
+    this.#pools.delete(origin);
+    this.#pools.set(origin, pool);
+    this.#forgetOldest();
     pool.dispatch(options, handler);
   }
 
@@ -72,6 +75,15 @@ export class Pools {
     const pools = [...this.#pools.values()];
     this.#pools.clear();
     await Promise.all(pools.map((pool) => pool.destroy()));
+  }
+
+  #forgetOldest(): void {
+    const [oldest] = this.#pools;
+    if (oldest === undefined || this.#pools.size <= MAXIMUM_ORIGINS) return;
+    const [origin, pool] = oldest;
+    this.#pools.delete(origin);
+    // Requests that are under way end first, each within its own time.
+    void pool.close();
   }
 
   #make(origin: string): Pool {

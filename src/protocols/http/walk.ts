@@ -47,15 +47,6 @@ export class Credentials {
   }
 }
 
-/** An address that was good a moment ago may have expired, or its host may be gone. */
-const STALE_STATUS = new Set([401, 403, 404, 410]);
-const STALE_CODES = new Set([
-  'UNBD_BACKEND_CLOSED',
-  'UNBD_BACKEND_TIMEOUT',
-  'UNBD_BACKEND_UNKNOWN_HOST',
-  'UNBD_BACKEND_UNREACHABLE',
-]);
-
 export class Walker {
   readonly #pools: Pools;
   readonly #route: Route;
@@ -85,7 +76,9 @@ export class Walker {
         return await this.#walk(start, credentials, { ...wish, landed });
       } catch (error) {
         if (start !== original) {
-          if (!isStale(error)) throw error;
+          if (isCalledOff(error)) throw error;
+          // It may have expired, its host may be gone or ill, or have another object: the original
+          // address may lead elsewhere by now.
           this.#route.forget(start);
           if (hasLanded || isLate(error)) throw error;
           start = original;
@@ -142,9 +135,8 @@ export class Walker {
   }
 }
 
-function isStale(error: unknown): boolean {
-  if (error instanceof StatusError) return STALE_STATUS.has(error.status);
-  return error instanceof SourceError && STALE_CODES.has(error.code);
+function isCalledOff(error: unknown): boolean {
+  return error instanceof SourceError && error.code === 'UNBD_INTERRUPTED';
 }
 
 /** The time of this read is spent; the next one begins at the original address. */
