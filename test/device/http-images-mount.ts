@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { statSync, truncateSync } from 'node:fs';
-import { dropCaches, sha256File } from '../support/block.ts';
+import { dropCaches, MIB, sha256File } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { checksums, copyTree, FILESYSTEM_BYTES, makeFilesystem } from '../support/filesystem.ts';
@@ -16,12 +16,15 @@ import { connect, listed, ublkNbd, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 import { startLighttpd, startNginx, type WebServer } from '../support/web-servers.ts';
 
+/** The first fits into the memory that it gets, the second does not. */
+const IMAGE_BYTES = { ext4: 64 * MIB, xfs: FILESYSTEM_BYTES.xfs } as const;
+
 /** An image with a file system full of files; its path and the checksums of the files. */
 async function makeImage(scope: Scope, filesystem: 'ext4' | 'xfs'): Promise<[string, string]> {
   const folder = scope.path('www');
   await must(['mkdir', '-p', folder]);
   const image = `${folder}/disk.img`;
-  truncateSync(await touched(image), FILESYSTEM_BYTES[filesystem]);
+  truncateSync(await touched(image), IMAGE_BYTES[filesystem]);
   await makeFilesystem(filesystem, image);
   const mounted = scope.path('made');
   await shell(`mkdir ${mounted}; mount -o loop ${image} ${mounted}`);
@@ -54,9 +57,10 @@ async function makePattern(scope: Scope, mebibytes: number): Promise<[string, st
   return [folder, path];
 }
 
-for (const [server, startServer, filesystem] of [
-  ['nginx', startNginx, 'ext4'],
-  ['lighttpd', startLighttpd, 'xfs'],
+/** A process of more resident memory than 256 MiB is beyond the kernel that CI has beside QEMU. */
+for (const [server, startServer, filesystem, memory] of [
+  ['nginx', startNginx, 'ext4', '80M'],
+  ['lighttpd', startLighttpd, 'xfs', '32M'],
 ] as const) {
   const claimIt = server === 'nginx' ? claim : claimToo;
   claimIt(`${filesystem} on ${server} mounts and has its bytes`, async (scope) => {
@@ -64,7 +68,7 @@ for (const [server, startServer, filesystem] of [
     const web = await startServer(scope, folder);
     const mountPoint = scope.path('mnt');
     await must(['mkdir', mountPoint]);
-    const words = ['mount', web.url('disk.img'), mountPoint, '--cache-memory', '512M'];
+    const words = ['mount', web.url('disk.img'), mountPoint, '--cache-memory', memory];
     const path = (await ublkNbdMust(...words)).trim();
     scope.defer(async () => void (await ublkNbd(['umount', mountPoint])));
     assert.equal(await checksums(mountPoint), expected);
@@ -72,10 +76,12 @@ for (const [server, startServer, filesystem] of [
     assert.equal(await sha256File(path), await sha256File(image));
     const { size } = statSync(image);
     const counters = (await listed(path, '-v')).details?.counters;
-    assert.equal(Number(counters?.fetchedBytes), size, 'each byte is fetched once');
-    // And one when it was opened.
-    if (server === 'nginx')
+    assert(Number(counters?.fetchedBytes) >= size, 'what was fetched is counted');
+    if (server === 'nginx') {
+      assert.equal(Number(counters?.fetchedBytes), size, 'each byte is fetched once');
+      // And one when it was opened.
       assert.equal(sentBytes(web, '/disk.img'), size + 1, 'nginx says so too');
+    }
     const file = new DirectFile(path);
     assert.notEqual(
       errorOf(() => file.write(0, Buffer.alloc(4096))),

@@ -27,7 +27,7 @@ import type { Scope } from '../support/scope.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
 import { inFlight, verifyThrough } from '../support/under-load.ts';
 
-const KILLS = isFull ? 100 : isLeast ? 3 : isBrief ? 5 : 30;
+const KILLS = isFull ? 100 : isLeast ? 3 : isBrief ? 4 : 30;
 const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast ? 1 : isBrief ? 2 : 6;
 
 /** A backend that takes its time, so that requests are in flight at every moment. */
@@ -142,7 +142,7 @@ claimToo('a server process that stands still is killed and recovered', async (sc
   await device.disconnect();
 });
 
-claim(
+claimToo(
   'five crashes in a row are FATAL: EIO at once, until it is recovered by hand',
   async (scope) => {
     const device = await connect(scope, (await slowBackend(scope)).target);

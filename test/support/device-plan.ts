@@ -28,11 +28,7 @@ export interface PlanOptions {
 }
 
 /** What differs from kernel to kernel, so that the newest is tried with it in every run. */
-const ON_BOTH_KERNELS = [
-  'filesystem-keeps-its-bytes',
-  'partitions-appear',
-  'one-fsync-is-one-flush',
-];
+const ON_BOTH_KERNELS = ['filesystem-keeps-its-bytes', 'one-fsync-is-one-flush'];
 /** Its short form is played where a test costs less, its long form by `npm run soak`. */
 const TOO_LONG_FOR_A_VM = ['soak-leaks-nothing'];
 const FOUR_PROCESSORS = ['network-can-fail', 'random-io-verifies'];
@@ -46,8 +42,7 @@ const SHARES = 2;
  * Where the addon does the work: what a sanitizer is for. Of the other files such a run plays the
  * claims that the virtual machines of `npm test` leave out, with the addon that people use.
  */
-const WORTH_A_SANITIZER =
-  /^(backend-can|devices-end|hostile|http|random|server|soak|upgrade-keeps)/;
+const WORTH_A_SANITIZER = /^(backend-can|devices-end|hostile|random|server|soak|upgrade-keeps)/;
 /** A test runs on one processor most of the time, so that boots side by side save time. */
 const FLOOR_BOOTS = 3;
 /** Seconds on an emulated processor, of the files that take long; they even out the boots. */
