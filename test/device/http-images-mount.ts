@@ -93,7 +93,7 @@ for (const [server, startServer, filesystem, memory] of [
   });
 }
 
-claim('random reads verify while nginx and the server process are killed', async (scope) => {
+claimToo('random reads verify while nginx and the server process are killed', async (scope) => {
   const [folder, image] = await makePattern(scope, 32);
   let web = await startNginx(scope, folder);
   const device = await connect(scope, web.url('pattern.img'), '--cache-memory', '8M');

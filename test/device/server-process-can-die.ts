@@ -27,8 +27,8 @@ import type { Scope } from '../support/scope.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
 import { inFlight, verifyThrough } from '../support/under-load.ts';
 
-const KILLS = isFull ? 100 : isLeast ? 3 : isBrief ? 4 : 30;
-const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast ? 1 : isBrief ? 2 : 6;
+const KILLS = isFull ? 100 : isLeast ? 2 : isBrief ? 3 : 30;
+const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast || isBrief ? 1 : 6;
 
 /** A backend that takes its time, so that requests are in flight at every moment. */
 function slowBackend(scope: Scope): Promise<SlowNbdkit> {
