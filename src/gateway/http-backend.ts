@@ -5,7 +5,6 @@
  */
 import assert from 'node:assert/strict';
 import type { ObjectIdentity, Source, Target } from '../protocols/adapter.ts';
-import { openHttp } from '../protocols/http/source.ts';
 import type { OpenBackend, Serving } from './backend.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
@@ -18,11 +17,13 @@ import { StoreLife } from './store-life.ts';
 export type HttpTarget = Extract<Target, { kind: 'http' }>;
 
 /** `expected`: the object as it was when the device was made; nothing is asked for then. */
-export function openSource(
+export async function openSource(
   target: HttpTarget,
   { handshakeTimeoutMs, caFile, headerFile }: ConnectOptions,
   expected?: ObjectIdentity,
 ): Promise<Source> {
+  // Loading the client costs more than all else at the start of a server process.
+  const { openHttp } = await import('../protocols/http/source.ts');
   return openHttp(target, {
     timeoutMs: handshakeTimeoutMs,
     ...(expected === undefined ? {} : { expected }),

@@ -6,7 +6,6 @@
  */
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
-import { openHttp } from '../protocols/http/source.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { exportInfo } from '../protocols/nbd/handshake.ts';
 import { dial } from './dial.ts';
@@ -61,6 +60,7 @@ async function httpInfo(
   target: Extract<Target, { kind: 'http' }>,
   signal: AbortSignal,
 ): Promise<TargetInfo> {
+  const { openHttp } = await import('../protocols/http/source.ts');
   const opening = openHttp(target, { timeoutMs: TIMEOUT_MS });
   const source = await unlessAborted(opening, signal).catch((error) => {
     opening.then((late) => late.close()).catch(() => undefined);
