@@ -67,7 +67,7 @@ class AdapterHarness final : public CompletionSink, public EventSink {
     adapter_->end_turn();
   }
   void turn() {
-    UN_ASSERT(ring_.submit_and_wait(5000) == 0);
+    UN_ASSERT(ring_.submit_and_wait(60'000) == 0);
     ring_.reap([&](uint64_t user_data, int32_t cqe_result, uint32_t flags) {
       if (kind_of(user_data) == UserDataKind::kAdapter)
         adapter_->on_cqe(payload_of(user_data), cqe_result, flags);

@@ -76,7 +76,7 @@ int count_entries(const char* path) {
 // A joined thread stays in the list for a moment; so it is looked for until it is gone, or too
 // long.
 bool queue_threads_end() {
-  for (uint64_t give_up_ms = monotonic_ms() + 5000; monotonic_ms() < give_up_ms;) {
+  for (uint64_t give_up_ms = monotonic_ms() + 60'000; monotonic_ms() < give_up_ms;) {
     bool found = false;
     DIR* folder = ::opendir("/proc/self/task");
     while (const dirent* entry = ::readdir(folder)) {

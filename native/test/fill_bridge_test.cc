@@ -168,7 +168,7 @@ TEST("between two threads no report is lost, and what has landed is seen") {
     bridge.ring();
     if (!waits) bridge.stage_wait(ring.get_sqe());
     waits = true;
-    UN_ASSERT(ring.submit_and_wait(10000) == 0);
+    UN_ASSERT(ring.submit_and_wait(60'000) == 0);
     // Without a CQE in that time a report was lost.
     UN_ASSERT(ring.reap([](uint64_t, int32_t result, uint32_t) { UN_ASSERT(result == 8); }) == 1);
     waits = false;

@@ -41,7 +41,7 @@ namespace nbd_test {
 using unbd::Op;
 using unbd::Request;
 
-constexpr int kPatienceMs = 5000;
+constexpr int kPatienceMs = 60'000;
 constexpr uint32_t kRequestBytesMax = 1 << 20;
 
 class Fixture final : public unbd::CompletionSink, public unbd::EventSink {

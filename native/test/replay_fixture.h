@@ -28,7 +28,7 @@ using unbd::ReplayConfig;
 using unbd::ReplayResult;
 using Outcome = unbd::ReplayResult::Outcome;
 
-constexpr int kPatienceMs = 5000;
+constexpr int kPatienceMs = 60'000;
 constexpr uint64_t kRingBytes = 4 * 1024 * 1024;
 
 class Replay {

@@ -20,7 +20,7 @@ using unbd::Ring;
 
 namespace {
 
-constexpr int kPatienceMs = 10'000;
+constexpr int kPatienceMs = 60'000;
 constexpr int kNothing = INT32_MIN;
 
 void make_tcp_pair(int* pair) {
