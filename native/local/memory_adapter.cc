@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -15,33 +14,26 @@
 namespace unbd {
 
 int MemoryRegion::create(uint64_t size_bytes, std::shared_ptr<MemoryRegion>* region) {
-  void* address = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (address == MAP_FAILED) return -errno;
-  // A forked child would make every page copy-on-write.
-  ::madvise(address, size_bytes, MADV_DONTFORK);
-  region->reset(new MemoryRegion(static_cast<std::byte*>(address), size_bytes));
-  return 0;
-}
-
-MemoryRegion::~MemoryRegion() {
-  ::munmap(data_, size_bytes_);
+  std::shared_ptr<Arena> arena;
+  const int result = Arena::create(size_bytes, &arena);
+  if (result == 0) region->reset(new MemoryRegion(std::move(arena)));
+  return result;
 }
 
 void MemoryRegion::clear(uint64_t offset_bytes, uint64_t length_bytes, bool release) {
   static const uint64_t page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  UN_ASSERT(offset_bytes <= size_bytes_ && length_bytes <= size_bytes_ - offset_bytes);
+  UN_ASSERT(offset_bytes <= size_bytes() && length_bytes <= size_bytes() - offset_bytes);
   uint64_t end = offset_bytes + length_bytes;
   uint64_t first_page = (offset_bytes + page_bytes - 1) / page_bytes * page_bytes;
   uint64_t last_page = end / page_bytes * page_bytes;
   bool released = release && first_page < last_page &&
-                  ::madvise(data_ + first_page, last_page - first_page, MADV_DONTNEED) == 0;
+                  ::madvise(data() + first_page, last_page - first_page, MADV_DONTNEED) == 0;
   if (!released) {
-    std::memset(data_ + offset_bytes, 0, length_bytes);
+    std::memset(data() + offset_bytes, 0, length_bytes);
     return;
   }
-  std::memset(data_ + offset_bytes, 0, first_page - offset_bytes);
-  std::memset(data_ + last_page, 0, end - last_page);
+  std::memset(data() + offset_bytes, 0, first_page - offset_bytes);
+  std::memset(data() + last_page, 0, end - last_page);
 }
 
 MemoryAdapter::MemoryAdapter(std::shared_ptr<MemoryRegion> region) : region_(std::move(region)) {}

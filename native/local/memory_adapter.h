@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "adapter/adapter.h"
+#include "base/arena.h"
 
 namespace unbd {
 
@@ -16,21 +18,17 @@ class MemoryRegion {
  public:
   // Reserves size_bytes (> 0) of zeroes; memory is taken when it is written. Returns 0 or -errno.
   static int create(uint64_t size_bytes, std::shared_ptr<MemoryRegion>* region);
-  ~MemoryRegion();
-  MemoryRegion(const MemoryRegion&) = delete;
-  MemoryRegion& operator=(const MemoryRegion&) = delete;
 
-  std::byte* data() { return data_; }
-  uint64_t size_bytes() const { return size_bytes_; }
+  std::byte* data() { return arena_->data(); }
+  uint64_t size_bytes() const { return arena_->size_bytes(); }
 
   // Makes a range read as zeroes, and gives whole pages back to the kernel where release is set.
   void clear(uint64_t offset_bytes, uint64_t length_bytes, bool release);
 
  private:
-  MemoryRegion(std::byte* data, uint64_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+  explicit MemoryRegion(std::shared_ptr<Arena> arena) : arena_(std::move(arena)) {}
 
-  std::byte* data_;
-  uint64_t size_bytes_;
+  std::shared_ptr<Arena> arena_;
 };
 
 class MemoryAdapter final : public Adapter {

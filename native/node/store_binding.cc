@@ -64,7 +64,7 @@ StoreBinding::StoreBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<St
     return;
   }
   if (!read_config(info[0].As<Napi::Object>(), &shared_.config)) return;
-  int result = store::Arena::create(shared_.config.memory_bytes, &shared_.parts.arena);
+  int result = Arena::create(shared_.config.memory_bytes, &shared_.parts.arena);
   if (result == 0) {
     shared_.parts.bridge = std::make_shared<FillBridge>(
         std::make_shared<StoreDoorbell>(env, info[1].As<Napi::Function>()));
@@ -76,10 +76,10 @@ StoreBinding::StoreBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<St
   }
   shared_.parts.counters = std::make_shared<store::StoreCounters>();
   // V8 may keep the buffer longer than this object lives.
-  auto* kept = new std::shared_ptr<store::Arena>(shared_.parts.arena);
+  auto* kept = new std::shared_ptr<Arena>(shared_.parts.arena);
   arena_ = Napi::Persistent(Napi::ArrayBuffer::New(
       env, shared_.parts.arena->data(), shared_.parts.arena->size_bytes(),
-      [](Napi::Env, void*, std::shared_ptr<store::Arena>* arena) { delete arena; }, kept));
+      [](Napi::Env, void*, std::shared_ptr<Arena>* arena) { delete arena; }, kept));
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "adapter/adapter.h"
+#include "base/arena.h"
 #include "bridge/fill_bridge.h"
-#include "store/arena.h"
 #include "store/chunk_table.h"
 #include "store/config.h"
 #include "store/counters.h"

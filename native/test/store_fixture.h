@@ -54,7 +54,7 @@ class StoreHarness final : public CompletionSink, public EventSink {
   explicit StoreHarness(const store::StoreConfig& config) {
     UN_ASSERT(ring_.init({.entries = 64, .cq_entries = 256}) == 0);
     base_ = static_cast<std::byte*>(::aligned_alloc(4096, kDepth * kBufferBytes));
-    UN_ASSERT(store::Arena::create(config.memory_bytes, &parts_.arena) == 0);
+    UN_ASSERT(Arena::create(config.memory_bytes, &parts_.arena) == 0);
     doorbell_ = std::make_shared<TestDoorbell>();
     parts_.bridge = std::make_shared<FillBridge>(doorbell_);
     parts_.counters = std::make_shared<store::StoreCounters>();
@@ -106,7 +106,7 @@ class StoreHarness final : public CompletionSink, public EventSink {
     return result(0);
   }
   void turn() {
-    UN_ASSERT(ring_.submit_and_wait(20000) == 0);
+    UN_ASSERT(ring_.submit_and_wait(60'000) == 0);
     const unsigned count = ring_.reap([&](uint64_t user_data, int32_t cqe_result, uint32_t flags) {
       if (kind_of(user_data) == UserDataKind::kAdapter)
         adapter_->on_cqe(payload_of(user_data), cqe_result, flags);

@@ -1,13 +1,13 @@
 // Owns: the implementation of Arena (see arena.h).
 // Runs on: as said there.
 // Must not: touch the memory.
-#include "store/arena.h"
+#include "base/arena.h"
 
 #include <sys/mman.h>
 
 #include <cerrno>
 
-namespace unbd::store {
+namespace unbd {
 
 int Arena::create(uint64_t size_bytes, std::shared_ptr<Arena>* arena) {
   void* address = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
@@ -23,4 +23,4 @@ Arena::~Arena() {
   ::munmap(data_, size_bytes_);
 }
 
-}  // namespace unbd::store
+}  // namespace unbd

@@ -1,6 +1,5 @@
-// Owns: Arena, the memory where the chunks of a store stand.
-// Runs on: any thread; a source's thread writes what it was asked for, the queue's reads what has
-// landed.
+// Owns: Arena, memory for the content of a device: of a memory: target, or chunks of a store.
+// Runs on: any thread; who writes where is the users' affair.
 // Must not: be taken before it is written: most of a large arena may never be.
 #pragma once
 
@@ -8,11 +7,11 @@
 #include <cstdint>
 #include <memory>
 
-namespace unbd::store {
+namespace unbd {
 
 class Arena {
  public:
-  // size_bytes > 0. Returns 0 or -errno.
+  // Reserves size_bytes (> 0) of zeroes. Returns 0 or -errno.
   static int create(uint64_t size_bytes, std::shared_ptr<Arena>* arena);
   ~Arena();
   Arena(const Arena&) = delete;
@@ -28,4 +27,4 @@ class Arena {
   const uint64_t size_bytes_;
 };
 
-}  // namespace unbd::store
+}  // namespace unbd
