@@ -108,20 +108,26 @@ function backendOf(running: Running, place: Place, exportName = ''): ChildBacken
   };
 }
 
-async function untilPidFile(running: Running, path: string): Promise<void> {
+/** Waits until `condition` holds, unless the program ends before. */
+export async function untilItServes(
+  running: Running,
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+): Promise<void> {
   let ended = false;
-  void running.exited.then(
-    () => {
-      ended = true;
-    },
-    () => {
-      ended = true;
-    },
-  );
-  await until(`the backend writes ${path}`, () => {
+  const onEnd = (): void => {
+    ended = true;
+  };
+  void running.exited.then(onEnd, onEnd);
+  await until(what, () => {
     assert(!ended, `the backend ended: ${running.stderr()}`);
-    return existsSync(path) && readFileSync(path, 'utf8').trim() !== '';
+    return condition();
   });
+}
+
+function untilPidFile(running: Running, path: string): Promise<void> {
+  const isThere = () => existsSync(path) && readFileSync(path, 'utf8').trim() !== '';
+  return untilItServes(running, `the backend writes ${path}`, isThere);
 }
 
 /**

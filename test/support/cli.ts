@@ -7,7 +7,7 @@ import t from 'tap';
 import { runCli } from '../../bin/cli.ts';
 import type { Context } from '../../bin/command.ts';
 import type { Gateway } from '../../bin/gateway.ts';
-import type { DeviceView } from '../../src/gateway/messages.ts';
+import type { ConnectOptions, DeviceView } from '../../src/gateway/messages.ts';
 import { parseTarget } from '../../src/protocols/target.ts';
 
 // Each parse is some 40 ms of work; an emulated or busy machine takes its time for dozens of them.
@@ -65,4 +65,15 @@ export function deviceView(change: Partial<DeviceView> = {}): DeviceView {
     connectedAtMs: 1_700_000_000_000,
     ...change,
   };
+}
+
+/** Runs `ublk-nbd connect ARGV` over a gateway that keeps what it is asked for. */
+export async function connectWith(...argv: string[]) {
+  const calls: ConnectOptions[] = [];
+  const connect = async (options: ConnectOptions) => {
+    calls.push(options);
+    return deviceView();
+  };
+  const result = await cli(['connect', ...argv], { gateway: { connect } });
+  return { ...result, options: calls[0], calls: calls.length };
 }

@@ -3,11 +3,10 @@
  * Runs in: device test processes; the servers are programs of their own beside them.
  * Must not: hand out a server before it answers.
  */
-import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
-import { freePort, unpackedProgram } from './backends.ts';
-import { type Running, start, until } from './process.ts';
+import { freePort, unpackedProgram, untilItServes } from './backends.ts';
+import { type Running, start } from './process.ts';
 import type { Scope } from './scope.ts';
 
 export interface WebServer {
@@ -29,16 +28,8 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
-async function untilItAnswers(running: Running, port: number): Promise<void> {
-  let ended = false;
-  const onEnd = (): void => {
-    ended = true;
-  };
-  void running.exited.then(onEnd, onEnd);
-  await until('the web server answers', async () => {
-    assert(!ended, `the web server ended: ${running.stderr()}`);
-    return answers(port);
-  });
+function untilItAnswers(running: Running, port: number): Promise<void> {
+  return untilItServes(running, 'the web server answers', () => answers(port));
 }
 
 /** nginx; at a free port unless one is given, where one that was killed comes back. */

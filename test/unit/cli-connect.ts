@@ -3,19 +3,8 @@
  * Method: the command line in this process, over a gateway that records its calls.
  */
 import t from 'tap';
-import type { ConnectOptions } from '../../src/gateway/messages.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
-import { cli, deviceView } from '../support/cli.ts';
-
-async function connectWith(...argv: string[]) {
-  const calls: ConnectOptions[] = [];
-  const connect = async (options: ConnectOptions) => {
-    calls.push(options);
-    return deviceView();
-  };
-  const result = await cli(['connect', ...argv], { gateway: { connect } });
-  return { ...result, options: calls[0], calls: calls.length };
-}
+import { cli, connectWith, deviceView } from '../support/cli.ts';
 
 t.test('stdout is the path of the device, alone', async (t) => {
   const { status, stdout, stderr, calls } = await connectWith('backup.example');

@@ -5,20 +5,9 @@
  */
 import { resolve } from 'node:path';
 import t from 'tap';
-import type { ConnectOptions } from '../../src/gateway/messages.ts';
-import { cli, deviceView } from '../support/cli.ts';
+import { connectWith } from '../support/cli.ts';
 
 const URL_TEXT = 'http://images.example/disk.img';
-
-async function connectWith(...argv: string[]) {
-  const calls: ConnectOptions[] = [];
-  const connect = async (options: ConnectOptions) => {
-    calls.push(options);
-    return deviceView();
-  };
-  const result = await cli(['connect', ...argv], { gateway: { connect } });
-  return { ...result, options: calls[0] };
-}
 
 t.test('they arrive, paths as seen from anywhere', async (t) => {
   const typed = ['--cache-memory', '1G', '--header-file', 'headers', '--ca-file', '/etc/ca.pem'];
