@@ -4,14 +4,13 @@
  * Runs in: the server process, on the JS main thread.
  * Must not: start queues, or let two connections of one device lead to different exports.
  */
-import type { BackendInfo, ObjectIdentity, Target } from '../protocols/adapter.ts';
+import type { BackendInfo, ObjectIdentity } from '../protocols/adapter.ts';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import { type LocalTarget, localInfo } from '../protocols/local/info.ts';
 import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
 import { dial, type TransportStream } from './dial.ts';
-import { openHttpBackend } from './http-backend.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { AdapterSpec, Addon, Queues, QueuesEvent } from './native.ts';
@@ -19,6 +18,7 @@ import { NbdLife } from './nbd-life.ts';
 import { openInTime } from './open-in-time.ts';
 import { wantedQueues } from './params.ts';
 import type { Connection } from './reconnect.ts';
+import type { GatedTarget } from './recovery-policy.ts';
 import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 
 /**
@@ -69,7 +69,11 @@ export async function openBackend(
 ): Promise<OpenBackend> {
   const { target } = options;
   if (target.kind === 'nbd') return openNbd(addon, target, options, processors);
-  if (target.kind === 'http') return openHttpBackend(addon, target, options, processors);
+  if (target.kind === 'http') {
+    // Loading its client costs more than all else at the start of a server process.
+    const { openHttpBackend } = await import('./http-backend.ts');
+    return openHttpBackend(addon, target, options, processors);
+  }
   const info = await localInfo(target);
   wantedQueues(options, info, processors);
   return {
@@ -86,7 +90,7 @@ function localAdapter(target: LocalTarget, readOnly: boolean): AdapterSpec {
   return { kind: 'file', path: target.path, readOnly, direct: true };
 }
 
-export type NbdTarget = Extract<Target, { kind: 'nbd' }>;
+export type NbdTarget = Extract<GatedTarget, { kind: 'nbd' }>;
 
 async function openNbd(
   addon: Addon,
@@ -128,13 +132,18 @@ async function openNbd(
   }
 }
 
-/** A successor's: the queues hold until it has found the backend of its predecessor. */
-export function serveAgain(
+/** A successor's: it serves the image of its predecessor alone, however late it finds that. */
+export async function serveAgain(
   addon: Addon,
-  target: NbdTarget,
+  target: GatedTarget,
   start: StartArgument,
   told: (event: BackendEvent) => void,
-): Serving {
+): Promise<Serving> {
+  if (target.kind === 'http') {
+    const { serveHttpAgain } = await import('./http-backend.ts');
+    return serveHttpAgain(addon, target, start, told);
+  }
+  // The queues hold until it is found.
   const life = nbdLife(addon, target, start, told);
   return serving(life, life.adapterWithoutBackend());
 }

@@ -4,7 +4,8 @@
  * Must not: serve bytes of another object than the one that the device was made with.
  */
 import assert from 'node:assert/strict';
-import type { ObjectIdentity, Source, Target } from '../protocols/adapter.ts';
+import type { ObjectIdentity, Source } from '../protocols/adapter.ts';
+import { type HttpTarget, openHttp } from '../protocols/http/source.ts';
 import type { OpenBackend, Serving } from './backend.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
@@ -14,16 +15,12 @@ import { wantedQueues } from './params.ts';
 import type { BackendEvent, StartArgument } from './server-messages.ts';
 import { StoreLife } from './store-life.ts';
 
-export type HttpTarget = Extract<Target, { kind: 'http' }>;
-
 /** `expected`: the object as it was when the device was made; nothing is asked for then. */
-export async function openSource(
+export function openSource(
   target: HttpTarget,
   { handshakeTimeoutMs, caFile, headerFile }: ConnectOptions,
   expected?: ObjectIdentity,
 ): Promise<Source> {
-  // Loading the client costs more than all else at the start of a server process.
-  const { openHttp } = await import('../protocols/http/source.ts');
   return openHttp(target, {
     timeoutMs: handshakeTimeoutMs,
     ...(expected === undefined ? {} : { expected }),

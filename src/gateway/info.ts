@@ -6,6 +6,7 @@
  */
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
+import type { HttpTarget } from '../protocols/http/source.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { exportInfo } from '../protocols/nbd/handshake.ts';
 import { dial } from './dial.ts';
@@ -28,10 +29,7 @@ export async function backendInfo(target: Target, signal: AbortSignal): Promise<
   if (target.kind === 'http') return httpInfo(target, signal);
   if (target.kind !== 'nbd') return { target: target.text, backend: await localInfo(target) };
   const dialing = dial(loadAddon(), target.endpoint, TIMEOUT_MS);
-  const stream = await unlessAborted(dialing, signal).catch((error) => {
-    dialing.then((late) => late.close()).catch(() => undefined);
-    throw error;
-  });
+  const stream = await openedUnlessAborted(dialing, signal);
   const onAbort = (): void => stream.close();
   signal.addEventListener('abort', onAbort, { once: true });
   try {
@@ -56,16 +54,21 @@ export async function backendInfo(target: Target, signal: AbortSignal): Promise<
   }
 }
 
-async function httpInfo(
-  target: Extract<Target, { kind: 'http' }>,
-  signal: AbortSignal,
-): Promise<TargetInfo> {
+async function httpInfo(target: HttpTarget, signal: AbortSignal): Promise<TargetInfo> {
   const { openHttp } = await import('../protocols/http/source.ts');
   const opening = openHttp(target, { timeoutMs: TIMEOUT_MS });
-  const source = await unlessAborted(opening, signal).catch((error) => {
+  const source = await openedUnlessAborted(opening, signal);
+  await source.close();
+  return { target: target.text, backend: source.info };
+}
+
+/** What opens after the abort is closed at once. */
+function openedUnlessAborted<T extends { close(): unknown }>(
+  opening: Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  return unlessAborted(opening, signal).catch((error) => {
     opening.then((late) => late.close()).catch(() => undefined);
     throw error;
   });
-  await source.close();
-  return { target: target.text, backend: source.info };
 }

@@ -10,6 +10,9 @@ import type { BackendInfo, Target } from '../protocols/adapter.ts';
 export const RPC_VERSION = 1;
 export const OLDEST_RPC_VERSION = RPC_VERSION - 1;
 
+/** Where ConnectOptions names none. */
+export const DEFAULT_RECONNECT_DELAY_MS = 30_000;
+
 export type DataPath = 'copy' | 'user-copy';
 
 export interface ConnectOptions {

@@ -10,7 +10,7 @@ import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import type { NbdExport } from '../protocols/nbd/handshake.ts';
 import type { TransportStream } from './dial.ts';
 import { log } from './log.ts';
-import type { ConnectOptions } from './messages.ts';
+import { type ConnectOptions, DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
 import type { AdapterSpec, Addon, NbdConnections, Queues, QueuesEvent } from './native.ts';
 import { openLog, unflushedPolicy } from './open-log.ts';
 import {
@@ -26,7 +26,6 @@ import type { UnflushedLog } from './unflushed-log.ts';
 /** A replay without progress for so long is lost. */
 const REPLAY_TIMEOUT_MS = 10_000;
 const FINGERPRINT_TIMEOUT_MS = 10_000;
-const DEFAULT_RECONNECT_DELAY_MS = 30_000;
 const NOTHING: Replayed = { entries: 0, bytes: 0n };
 
 export class NbdLife {

@@ -97,11 +97,6 @@ export function wantedQueues(
 ): { readonly count: number; readonly fewerWillDo: boolean } {
   const asked = options.queues ?? options.connections;
   if (options.target.kind === 'http') {
-    if (options.resize === true) {
-      throw new GatewayError('UNBD_USAGE', 'an HTTP image that has grown is another one', {
-        hint: 'leave out --resize',
-      });
-    }
     // The chunks of a store belong to one thread, which needs no lock then.
     if (asked === undefined || asked === 1) return { count: 1, fewerWillDo: false };
     throw new GatewayError('UNBD_USAGE', 'an HTTP image has one queue', {
@@ -150,6 +145,11 @@ export function planDevice(request: PlanRequest): DevicePlan {
   if (wantsUserCopy && (features & FEATURE_USER_COPY) === 0n) {
     throw new GatewayError('UNBD_USAGE', 'this kernel does not offer --data-path user-copy', {
       hint: 'use --data-path copy',
+    });
+  }
+  if (options.resize === true && options.target.kind === 'http') {
+    throw new GatewayError('UNBD_USAGE', 'an HTTP image that has grown is another one', {
+      hint: 'leave out --resize',
     });
   }
   if (options.resize === true && (features & FEATURE_UPDATE_SIZE) === 0n) {

@@ -7,7 +7,6 @@
  * succeeded where the kernel does not bear it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Target } from '../protocols/adapter.ts';
 import { asGatewayError } from '../protocols/errors.ts';
 import { judgeIdentity } from '../protocols/nbd/identity.ts';
 import { isStarted } from './control.ts';
@@ -16,7 +15,7 @@ import { endServerProcess } from './end-process.ts';
 import type { Host } from './host.ts';
 import { type ReadyProcess, serverProcessForDevice } from './launch-for-device.ts';
 import { buryDevice, whileServed } from './lost.ts';
-import { hasModernRecovery, isCrashLoop } from './recovery-policy.ts';
+import { hasIdentityGate, hasModernRecovery, isCrashLoop } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
 import type { OpenAnswer, OpenArgument } from './server-messages.ts';
@@ -113,11 +112,6 @@ function recovered(host: Host, device: Device, durationMs: number): void {
   const duration = `${Math.round(durationMs)} ms`;
   host.tell('reissued', device.id, `process ${pid} took over in ${duration}`);
   host.spares.balance();
-}
-
-/** Whatever a successor serves of such a target, it has checked against its predecessor's. */
-function hasIdentityGate({ kind }: Target): boolean {
-  return kind === 'nbd' || kind === 'http';
 }
 
 /**

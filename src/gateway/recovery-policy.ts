@@ -4,6 +4,7 @@
  * Runs in: the controller and `connect --foreground`; pure.
  * Must not: act; recover.ts does.
  */
+import type { Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
 import type { ConnectOptions } from './messages.ts';
 
@@ -12,6 +13,13 @@ export const FEATURE_USER_RECOVERY = 1n << 3n;
 export const FEATURE_USER_RECOVERY_REISSUE = 1n << 4n;
 export const FEATURE_UPDATE_SIZE = 1n << 10n;
 export const FEATURE_QUIESCE = 1n << 12n;
+
+/** Whatever a successor serves of such a target, it has checked against its predecessor's. */
+export type GatedTarget = Extract<Target, { kind: 'nbd' | 'http' }>;
+
+export function hasIdentityGate(target: Target): target is GatedTarget {
+  return target.kind === 'nbd' || target.kind === 'http';
+}
 
 /** As many crashes in as long a time end in FATAL: the cause is with us, or in a request. */
 const CRASH_LIMIT = 5;

@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import type { BackendInfo, ByteStream } from '../protocols/adapter.ts';
 import { asGatewayError, type ErrorCode, GatewayError } from '../protocols/errors.ts';
+import type { HttpTarget } from '../protocols/http/source.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
@@ -15,7 +16,6 @@ import { sayDisconnect } from '../protocols/nbd/options.ts';
 import { Session } from '../protocols/nbd/session.ts';
 import { type NbdTarget, OPTIONAL_TIMEOUT_MS } from './backend.ts';
 import { dial, errnoName } from './dial.ts';
-import { type HttpTarget, openSource } from './http-backend.ts';
 import type { Addon } from './native.ts';
 import type { DeviceRecord } from './registry.ts';
 import type { SelfTestAnswer, SelfTestArgument } from './server-messages.ts';
@@ -75,6 +75,7 @@ async function lookAtObject(
   { options, identity }: DeviceRecord,
 ): Promise<void> {
   assert(identity !== undefined, 'the device was made with an object');
+  const { openSource } = await import('./http-backend.ts');
   const source = await openSource(target, options, identity);
   try {
     const into = new Uint8Array(SECTOR_BYTES);

@@ -7,9 +7,9 @@
 import { GatewayError } from '../protocols/errors.ts';
 import { alone, type OpenBackend, openBackend, type Serving, serveAgain } from './backend.ts';
 import { errnoName } from './dial.ts';
-import { serveHttpAgain } from './http-backend.ts';
 import { type LogLevel, log } from './log.ts';
 import { type Addon, loadAddon, type Queues, type QueuesEvent } from './native.ts';
+import { hasIdentityGate } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import { selfTest } from './self-test.ts';
 import type {
@@ -163,9 +163,9 @@ export class Server {
     if (failing) return alone({ kind: 'error' });
     const told = (event: BackendEvent): void => this.#backendTold(event);
     const { target } = record.options;
-    if (recovery && target.kind === 'nbd') return serveAgain(this.#addon, target, argument, told);
-    if (recovery && target.kind === 'http')
-      return serveHttpAgain(this.#addon, target, argument, told);
+    if (recovery && hasIdentityGate(target)) {
+      return serveAgain(this.#addon, target, argument, told);
+    }
     if (this.#backend === undefined) throw outOfOrder();
     return this.#backend.serve(argument, told);
   }

@@ -10,6 +10,7 @@ import type { Source, SourceRead } from '../protocols/adapter.ts';
 import type { SourceEvent } from '../protocols/source/hold.ts';
 import { SteadySource } from '../protocols/source/steady-source.ts';
 import type { Serving } from './backend.ts';
+import { DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
 import type { AdapterSpec, Addon, Queues } from './native.ts';
 import type { NativeStore, StoreFill } from './native-store.ts';
 import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
@@ -17,8 +18,6 @@ import type { BackendEvent, StartArgument, UnflushedWrites } from './server-mess
 const CHUNK_BYTES = 1024 * 1024;
 const DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024;
 const MAXIMUM_WINDOW_BYTES = 16 * 1024 * 1024;
-const MAXIMUM_PARALLEL = 16;
-const DEFAULT_RECONNECT_DELAY_MS = 30_000;
 /** Fills at once, of which each listens for the end in a few places. */
 const MAXIMUM_LISTENERS = 4 * 256;
 /** errno of Linux. */
@@ -43,7 +42,6 @@ export class StoreLife implements Serving {
     setMaxListeners(MAXIMUM_LISTENERS, this.#ended.signal);
     this.#source = new SteadySource(source, {
       holdMs: options.reconnectDelayMs ?? DEFAULT_RECONNECT_DELAY_MS,
-      maximumParallel: MAXIMUM_PARALLEL,
       told: (event) => this.#sourceTold(event),
     });
     const memoryBytes = options.cacheMemoryBytes ?? DEFAULT_MEMORY_BYTES;

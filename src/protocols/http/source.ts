@@ -5,6 +5,7 @@
  * it), or show a query or a header.
  */
 import type { BackendInfo, ObjectIdentity, Source, SourceRead, Target } from '../adapter.ts';
+import { MAXIMUM_PARALLEL } from '../source/parallel-limit.ts';
 import { SourceError } from '../source/source-error.ts';
 import { readCaFile } from './files.ts';
 import { judgeOpening, judgeRead } from './judge.ts';
@@ -28,7 +29,6 @@ export interface HttpOptions {
   readonly connections?: number;
 }
 
-const CONNECTIONS = 16;
 const SECTOR_BYTES = 512;
 const MEBIBYTE = 1024 * 1024;
 const NO_LIMIT = 0xffffffff;
@@ -42,7 +42,7 @@ const NO_LIMIT = 0xffffffff;
  * UNBD_BACKEND_* for the network and the server.
  */
 export async function openHttp(target: HttpTarget, options: HttpOptions): Promise<Source> {
-  const { timeoutMs, connections = CONNECTIONS } = options;
+  const { timeoutMs, connections = MAXIMUM_PARALLEL } = options;
   const ca = options.caFile === undefined ? undefined : await readCaFile(options.caFile);
   const credentials = new Credentials(options.headerFile);
   await credentials.renew([]);

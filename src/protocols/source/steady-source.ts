@@ -11,12 +11,11 @@ import { type Clock, systemClock } from './clock.ts';
 import { Hold, type SourceEvent } from './hold.ts';
 import { Lanes } from './lanes.ts';
 import { OriginProbe } from './origin-probe.ts';
-import { ParallelLimit } from './parallel-limit.ts';
+import { MAXIMUM_PARALLEL, ParallelLimit } from './parallel-limit.ts';
 import { RetryBudget } from './retry-pause.ts';
 import { SourceError } from './source-error.ts';
 import { calledOff, SteadyRead } from './steady-read.ts';
 
-const MAXIMUM_PARALLEL = 16;
 /** The store asks for a quarter of it at most; more is a leak, and not a load. */
 const WAITING_MAX = 1024;
 /** Nobody answers: one such failure is an outage. */
