@@ -4,6 +4,7 @@
  * Runs in: the server process, on the JS main thread; types only.
  * Must not: decide what is fetched; the queue does.
  */
+import type { NativeCacheFile } from './native-cache.ts';
 
 export interface StoreSpec {
   /** Of the object, bytes. */
@@ -14,6 +15,8 @@ export interface StoreSpec {
   readonly memoryBytes: number;
   /** Bound of what is read ahead of a sequential reader, bytes; 0: nothing is. */
   readonly maximumWindowBytes: number;
+  /** Where chunks are kept on disk, and how much of it they may take there, bytes. */
+  readonly cache?: { readonly file: NativeCacheFile; readonly limitBytes: bigint };
 }
 
 /** A range that the queue wants, or that it wants sooner now. */
@@ -34,6 +37,14 @@ export interface StoreStats {
   readonly misses: bigint;
   readonly fills: bigint;
   readonly filledBytes: bigint;
+  /** Of the cache on disk, all 0n without one. What it holds, as bytes of the object. */
+  readonly cachedBytes: bigint;
+  readonly cacheReadBytes: bigint;
+  readonly cacheWrittenBytes: bigint;
+  /** Dropped because their checksum was wrong; they were fetched again. */
+  readonly cacheCorruptBytes: bigint;
+  /** Fetched, and not written. */
+  readonly cacheSkippedBytes: bigint;
 }
 
 export interface NativeStore {
@@ -46,6 +57,11 @@ export interface NativeStore {
    * (positive; what landed stays).
    */
   report(id: number, landedBytes: number, errno: number): void;
+  /**
+   * Whether what is fetched goes to the cache on disk, at first true. A write that fails stops it
+   * too, with a warning; true lets it try again. Without a cache it does nothing.
+   */
+  allowCacheWrites(allowed: boolean): void;
   stats(): StoreStats;
 }
 

@@ -1,7 +1,7 @@
 /**
  * Owns: the only load of the addon, and the contract of what it exports (native/node implements
  * it).
- * Runs in: server processes and, for `info` and `doctor`, the CLI; on the JS main thread.
+ * Runs in: server processes and, for `info`, `doctor` and `cache`, the CLI; on the JS main thread.
  * Must not: decide anything; it converts nothing and retries nothing.
  */
 import { existsSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GatewayError } from '../protocols/errors.ts';
+import type { MakeCacheFile } from './native-cache.ts';
 import type { MakeStore, NativeStore } from './native-store.ts';
 import type { MakeLog, UnflushedLog } from './unflushed-log.ts';
 
@@ -176,6 +177,7 @@ export interface Addon {
   /** `create`: EEXIST, ENOSPC. `open`: EBUSY while another process has it, EINVAL, EPERM. */
   UnflushedLog: { create: MakeLog; open: MakeLog };
   Store: MakeStore;
+  CacheFile: MakeCacheFile;
   /** Makes a ring as a queue does and uses it once. Throws an Error with an errno name. */
   checkRing(): void;
   Queues: new (spec: QueuesSpec, onEvent: (event: QueuesEvent) => void) => Queues;
