@@ -10,14 +10,27 @@ import { readSize } from '../src/protocols/size.ts';
 import { usageError } from './command.ts';
 
 /** Four chunks, and the largest buffer that every supported Node.js has. */
-const MINIMUM_CACHE_BYTES = 4n << 20n;
-const MAXIMUM_CACHE_BYTES = 4n << 30n;
+const MINIMUM_MEMORY_BYTES = 4n << 20n;
+const MAXIMUM_MEMORY_BYTES = 4n << 30n;
+/** Less is memory's work; and the messages carry it as a number. */
+const MINIMUM_DISK_BYTES = 64n << 20n;
+const MAXIMUM_DISK_BYTES = BigInt(Number.MAX_SAFE_INTEGER);
 
 export const httpOptions = {
   'cache-memory': {
     type: 'string',
     requiresArg: true,
     describe: 'Memory for what was read of an HTTP image, such as 1G [128M]',
+  },
+  cache: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Folder on disk that keeps what was read of an HTTP image, also for later devices',
+  },
+  'cache-size': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'What of the image --cache keeps at most, such as 50G [10G]',
   },
   'header-file': {
     type: 'string',
@@ -33,6 +46,8 @@ export const httpOptions = {
 
 export interface HttpArguments {
   readonly 'cache-memory': string | undefined;
+  readonly cache: string | undefined;
+  readonly 'cache-size': string | undefined;
   readonly 'header-file': string | undefined;
   readonly 'ca-file': string | undefined;
 }
@@ -48,16 +63,37 @@ export function httpConnectOptions(
     throw usageError(`--${name} is for HTTP images`, 'leave it out, or name a target http://…');
   }
   return {
-    ...(memory === undefined ? {} : { cacheMemoryBytes: cacheBytes(memory) }),
+    ...(memory === undefined ? {} : { cacheMemoryBytes: memoryBytes(memory) }),
+    ...diskOptions(args),
     ...(headerFile === undefined ? {} : { headerFile: resolve(headerFile) }),
     ...(caFile === undefined ? {} : { caFile: resolve(caFile) }),
   };
 }
 
-function cacheBytes(text: string): number {
+function memoryBytes(text: string): number {
   const bytes = readSize(text);
-  if (bytes === undefined || bytes < MINIMUM_CACHE_BYTES || bytes > MAXIMUM_CACHE_BYTES) {
+  if (bytes === undefined || bytes < MINIMUM_MEMORY_BYTES || bytes > MAXIMUM_MEMORY_BYTES) {
     throw usageError(`cache-memory '${text}' cannot be used`, 'write 4M to 4G, such as 256M');
+  }
+  return Number(bytes);
+}
+
+function diskOptions({ cache, 'cache-size': size }: HttpArguments): Partial<ConnectOptions> {
+  if (cache === '') throw usageError('--cache names no folder', 'write --cache DIR');
+  if (cache === undefined) {
+    if (size === undefined) return {};
+    throw usageError('--cache-size is for a cache on disk', 'add --cache DIR');
+  }
+  const cacheDirectory = resolve(cache);
+  return size === undefined
+    ? { cacheDirectory }
+    : { cacheDirectory, cacheSizeBytes: diskBytes(size) };
+}
+
+function diskBytes(text: string): number {
+  const bytes = readSize(text);
+  if (bytes === undefined || bytes < MINIMUM_DISK_BYTES || bytes > MAXIMUM_DISK_BYTES) {
+    throw usageError(`cache-size '${text}' cannot be used`, 'write 64M to 8191T, such as 50G');
   }
   return Number(bytes);
 }

@@ -46,6 +46,10 @@ export interface ConnectOptions {
   readonly durability?: 'flush' | 'fua';
   /** Bound of the memory that holds what was read from an HTTP object, bytes; default 128 MiB. */
   readonly cacheMemoryBytes?: number;
+  /** Folder of the entries on disk of HTTP objects, absolute; undefined: memory alone. */
+  readonly cacheDirectory?: string;
+  /** Bound of this object's entry there, bytes, 64 MiB to 2^53 - 1; default 10 GiB. */
+  readonly cacheSizeBytes?: number;
   /** PEM file of the certificates to trust, instead of those of the system. */
   readonly caFile?: string;
   /** File of `Name: value` lines that each request to the origin carries. */
