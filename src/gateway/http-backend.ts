@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import type { ObjectIdentity, Source } from '../protocols/adapter.ts';
 import { type HttpTarget, openHttp } from '../protocols/http/source.ts';
 import type { OpenBackend, Serving } from './backend.ts';
+import { type HttpCache, openCache } from './http-cache.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { Addon } from './native.ts';
@@ -29,27 +30,35 @@ export function openSource(
   });
 }
 
-/** Rejects with the reason when the object cannot be read or used. */
+/** Rejects with the reason when the object, or the folder of its cache, cannot be read or used. */
 export async function openHttpBackend(
   addon: Addon,
   target: HttpTarget,
   options: ConnectOptions,
   processors: number,
 ): Promise<OpenBackend> {
+  const warn = (text: string): void => log('warning', undefined, `${target.text}: ${text}`);
   const source = await openInTime(
     () => openSource(target, options),
     options.openTimeoutMs ?? 0,
-    (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
+    (reason) => warn(`${reason}; it is tried again`),
   );
   try {
     const { info, identity } = source;
     wantedQueues(options, info, processors);
+    const cache = await cacheFor(addon, target, options, identity, false, warn);
     return {
       info,
       connections: undefined,
       identity,
-      serve: (start, told) => new StoreLife(addon, source, start, told),
-      close: () => void source.close(),
+      serve: (start, told) => {
+        void cache?.removeOthers();
+        return storeLife(addon, source, start, told, cache);
+      },
+      close: () => {
+        cache?.close();
+        void source.close();
+      },
     };
   } catch (error) {
     await source.close();
@@ -67,5 +76,35 @@ export async function serveHttpAgain(
   const { options, identity } = start.record;
   assert(identity !== undefined, 'the device was made with an object');
   const source = await openSource(target, options, identity);
-  return new StoreLife(addon, source, start, told);
+  const warn = (text: string): void => log('warning', start.devId, text);
+  const cache = await cacheFor(addon, target, options, identity, true, warn);
+  return storeLife(addon, source, start, told, cache);
+}
+
+function cacheFor(
+  addon: Addon,
+  { url }: HttpTarget,
+  options: ConnectOptions,
+  identity: ObjectIdentity,
+  isSuccessor: boolean,
+  warn: (text: string) => void,
+): Promise<HttpCache | undefined> {
+  const request = { url, identity, options, isSuccessor, warn };
+  return openCache((spec) => new addon.CacheFile(spec), request);
+}
+
+function storeLife(
+  addon: Addon,
+  source: Source,
+  start: StartArgument,
+  told: (event: BackendEvent) => void,
+  cache: HttpCache | undefined,
+): StoreLife {
+  try {
+    return new StoreLife(addon, source, start, told, cache);
+  } catch (error) {
+    // Whoever comes next needs its lock.
+    cache?.close();
+    throw error;
+  }
 }

@@ -10,12 +10,15 @@ import type { Source, SourceRead } from '../protocols/adapter.ts';
 import type { SourceEvent } from '../protocols/source/hold.ts';
 import { SteadySource } from '../protocols/source/steady-source.ts';
 import type { Serving } from './backend.ts';
+import type { RoomLinks } from './cache-room.ts';
+import { log } from './log.ts';
 import { DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
 import type { AdapterSpec, Addon, Queues } from './native.ts';
+import type { NativeCacheFile } from './native-cache.ts';
 import type { NativeStore, StoreFill } from './native-store.ts';
 import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 
-const CHUNK_BYTES = 1024 * 1024;
+export const CHUNK_BYTES = 1024 * 1024;
 const DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024;
 const MAXIMUM_WINDOW_BYTES = 16 * 1024 * 1024;
 /** Fills at once, of which each listens for the end in a few places. */
@@ -23,22 +26,37 @@ const MAXIMUM_LISTENERS = 4 * 256;
 /** errno of Linux. */
 const EIO = 5;
 
+/** An entry on disk that was opened for a store; it is the store's from then on. */
+export interface StoreCache {
+  readonly file: NativeCacheFile;
+  /** Of what the entry takes on disk, bytes. */
+  readonly limitBytes: bigint;
+  /** What it returns ends the watch. */
+  watchRoom(links: Pick<RoomLinks, 'allow' | 'log'>): () => void;
+  /** Gives the entry to others; a second time does nothing. */
+  close(): void;
+}
+
 export class StoreLife implements Serving {
   readonly #source: SteadySource;
   readonly #store: NativeStore;
   readonly #reads = new Map<number, SourceRead>();
   readonly #ended = new AbortController();
   readonly #told: (event: BackendEvent) => void;
+  readonly #cache: StoreCache | undefined;
+  readonly #endWatch: (() => void) | undefined;
   #queues: Queues | undefined;
 
   constructor(
     addon: Addon,
     source: Source,
-    { sizeBytes, record }: StartArgument,
+    { devId, sizeBytes, record }: StartArgument,
     told: (event: BackendEvent) => void,
+    cache?: StoreCache,
   ) {
     const { options } = record;
     this.#told = told;
+    this.#cache = cache;
     setMaxListeners(MAXIMUM_LISTENERS, this.#ended.signal);
     this.#source = new SteadySource(source, {
       holdMs: options.reconnectDelayMs ?? DEFAULT_RECONNECT_DELAY_MS,
@@ -50,8 +68,13 @@ export class StoreLife implements Serving {
       chunkBytes: CHUNK_BYTES,
       memoryBytes,
       maximumWindowBytes: MAXIMUM_WINDOW_BYTES,
+      ...(cache === undefined ? {} : { cache: { file: cache.file, limitBytes: cache.limitBytes } }),
     };
     this.#store = new addon.Store(spec, () => this.#fill());
+    this.#endWatch = cache?.watchRoom({
+      allow: (allowed) => this.#store.allowCacheWrites(allowed),
+      log: (level, text) => log(level, devId, text),
+    });
   }
 
   get adapter(): AdapterSpec {
@@ -63,7 +86,10 @@ export class StoreLife implements Serving {
   }
 
   queuesTold({ kind }: { readonly kind: string }): void {
-    if (kind === 'stopped') this.end();
+    if (kind !== 'stopped') return;
+    this.end();
+    // Not before: until then the queue may still write to it.
+    this.#cache?.close();
   }
 
   unflushed(): UnflushedWrites {
@@ -71,13 +97,27 @@ export class StoreLife implements Serving {
   }
 
   counters(): Readonly<Record<string, bigint>> {
-    const { hits, misses, fills, filledBytes } = this.#store.stats();
-    return { cacheHits: hits, cacheMisses: misses, fetches: fills, fetchedBytes: filledBytes };
+    const stats = this.#store.stats();
+    const disk = {
+      cachedBytes: stats.cachedBytes,
+      cacheReadBytes: stats.cacheReadBytes,
+      cacheWrittenBytes: stats.cacheWrittenBytes,
+      cacheCorruptBytes: stats.cacheCorruptBytes,
+      cacheSkippedBytes: stats.cacheSkippedBytes,
+    };
+    return {
+      cacheHits: stats.hits,
+      cacheMisses: stats.misses,
+      fetches: stats.fills,
+      fetchedBytes: stats.filledBytes,
+      ...(this.#cache === undefined ? {} : disk),
+    };
   }
 
   end(): void {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
+    this.#endWatch?.();
     void this.#source.close();
   }
 

@@ -1,13 +1,15 @@
 /**
  * Claim: what the queue of a store wants is read into its place, every fill is ended exactly once,
- * and an object that is another one fails the device.
+ * an object that is another one fails the device, and an entry on disk is the store's until its
+ * queue has stopped.
  * Method: StoreLife over a store of the test's own and a source that the test drives.
  */
 import t from 'tap';
 import type { Addon, Queues } from '../../src/gateway/native.ts';
-import type { StoreFill, StoreSpec } from '../../src/gateway/native-store.ts';
+import type { NativeCacheFile } from '../../src/gateway/native-cache.ts';
+import type { StoreFill, StoreSpec, StoreStats } from '../../src/gateway/native-store.ts';
 import type { BackendEvent, StartArgument } from '../../src/gateway/server-messages.ts';
-import { StoreLife } from '../../src/gateway/store-life.ts';
+import { type StoreCache, StoreLife } from '../../src/gateway/store-life.ts';
 import type { Source, SourceRead } from '../../src/protocols/adapter.ts';
 import { SourceError } from '../../src/protocols/source/source-error.ts';
 
@@ -17,6 +19,7 @@ const EIO = 5;
 class FakeStore {
   readonly arena = new ArrayBuffer(8192);
   readonly reports: [id: number, landedBytes: number, errno: number][] = [];
+  readonly allowed: boolean[] = [];
   wanted: StoreFill[] = [];
   readonly spec: StoreSpec;
   #onFills: () => void;
@@ -38,6 +41,37 @@ class FakeStore {
   report(id: number, landedBytes: number, errno: number): void {
     this.reports.push([id, landedBytes, errno]);
   }
+
+  allowCacheWrites(allowed: boolean): void {
+    this.allowed.push(allowed);
+  }
+
+  stats(): StoreStats {
+    return {
+      ...{ hits: 1n, misses: 2n, fills: 3n, filledBytes: 4n },
+      ...{ cachedBytes: 5n, cacheReadBytes: 6n, cacheWrittenBytes: 7n },
+      ...{ cacheCorruptBytes: 8n, cacheSkippedBytes: 9n },
+    };
+  }
+}
+
+/** An entry on disk that keeps what is done with it. */
+class FakeCache implements StoreCache {
+  readonly file = { cachedBytes: 0n } as unknown as NativeCacheFile;
+  readonly limitBytes = 64n * 2n ** 20n;
+  allow: ((allowed: boolean) => void) | undefined;
+  closed = 0;
+
+  watchRoom({ allow }: { allow(allowed: boolean): void }): () => void {
+    this.allow = allow;
+    return () => {
+      this.allow = undefined;
+    };
+  }
+
+  close(): void {
+    this.closed += 1;
+  }
 }
 
 function fill(id: number, more: Partial<StoreFill> = {}): StoreFill {
@@ -45,7 +79,7 @@ function fill(id: number, more: Partial<StoreFill> = {}): StoreFill {
   return { kind: 'read', id, urgent: true, ...place, ...more };
 }
 
-function begin() {
+function begin(cache?: StoreCache) {
   const reads: { read: SourceRead; settle: (error?: Error) => void }[] = [];
   const source = {
     read: (read: SourceRead) =>
@@ -65,10 +99,9 @@ function begin() {
   }
   const addon = { Store } as unknown as Addon;
   const events: BackendEvent[] = [];
+  const told = (event: BackendEvent) => void events.push(event);
   const start = { sizeBytes: 4096n, record: { options: { reconnectDelayMs: 0 } } };
-  const life = new StoreLife(addon, source, start as unknown as StartArgument, (event) => {
-    events.push(event);
-  });
+  const life = new StoreLife(addon, source, start as unknown as StartArgument, told, cache);
   let failed = 0;
   const queues = {
     failAll: () => {
@@ -140,4 +173,41 @@ t.test('the end calls every read off, and ends its fill', async (t) => {
     [3, 0, EIO],
     [4, 0, EIO],
   ]);
+});
+
+t.test(
+  'an entry on disk goes to the store, and to others when the queue has stopped',
+  async (t) => {
+    const cache = new FakeCache();
+    const { life, store } = begin(cache);
+    t.same(store.spec.cache, { file: cache.file, limitBytes: cache.limitBytes });
+    cache.allow?.(false);
+    cache.allow?.(true);
+    t.same(store.allowed, [false, true]);
+    life.end();
+    t.equal(cache.allow, undefined, 'nobody looks for room any more');
+    t.equal(cache.closed, 0, 'the queue may write to it yet');
+    life.queuesTold({ kind: 'hold-expired' });
+    t.equal(cache.closed, 0);
+    life.queuesTold({ kind: 'stopped' });
+    t.equal(cache.closed, 1);
+  },
+);
+
+t.test('what a cache on disk does is counted where there is one', async (t) => {
+  const memory = { cacheHits: 1n, cacheMisses: 2n, fetches: 3n, fetchedBytes: 4n };
+  const { life, store } = begin();
+  t.notOk('cache' in store.spec);
+  t.strictSame(life.counters(), memory);
+  life.end();
+  const { life: other } = begin(new FakeCache());
+  t.strictSame(other.counters(), {
+    ...memory,
+    cachedBytes: 5n,
+    cacheReadBytes: 6n,
+    cacheWrittenBytes: 7n,
+    cacheCorruptBytes: 8n,
+    cacheSkippedBytes: 9n,
+  });
+  other.end();
 });
