@@ -23,10 +23,16 @@ export async function completions(
     const isTaken = before.slice(1).some((word) => !word.startsWith('-'));
     return isTaken ? [] : await deviceWords(current, context);
   }
+  const offered = fromYargs.split('\n');
+  if (!current.startsWith('-') && before[0] === 'cache') {
+    // After the action comes a folder, which the shell knows better.
+    const isTaken = before.slice(1).some((word) => !word.startsWith('-'));
+    return isTaken ? [] : offered.filter((word) => word.startsWith(current) && /^[^-]/.test(word));
+  }
   // yargs offers aliases of one letter with two dashes; -r is short enough without help.
-  return fromYargs
-    .split('\n')
-    .filter((word) => word !== '' && word.startsWith(current) && !/^--?.(?::|$)/.test(word));
+  return offered.filter(
+    (word) => word !== '' && word.startsWith(current) && !/^--?.(?::|$)/.test(word),
+  );
 }
 
 async function deviceWords(current: string, context: Context): Promise<readonly string[]> {

@@ -4,6 +4,7 @@
  * Must not: decide or print anything. Static imports here are types: a module of the gateway costs
  * its load time only to the command that uses it.
  */
+import type { CacheEntryView, PruneStep, VerifyStep } from '../src/gateway/cache-folder.ts';
 import type { DaemonOptions } from '../src/gateway/daemon.ts';
 import type { Check } from '../src/gateway/doctor.ts';
 import type { DisconnectHow } from '../src/gateway/drain.ts';
@@ -37,6 +38,15 @@ export interface Gateway {
   info(target: Target, signal: AbortSignal): Promise<TargetInfo>;
   mount(request: MountRequest, signal: AbortSignal): Promise<DeviceView>;
   umount(directory: string, drainTimeoutMs: number | undefined, signal: AbortSignal): Promise<void>;
+  /** `directory`: undefined is the default one, which need not be there. */
+  listCache(directory: string | undefined): Promise<readonly CacheEntryView[]>;
+  /** `olderThanDays`: undefined is every entry that is not in use. */
+  pruneCache(
+    directory: string | undefined,
+    olderThanDays: number | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<PruneStep>;
+  verifyCache(directory: string | undefined, signal: AbortSignal): AsyncIterable<VerifyStep>;
   doctor(): Promise<readonly Check[]>;
   daemon(options: DaemonOptions, signal: AbortSignal): Promise<void>;
   logs(device: string | undefined): AsyncIterable<string>;
@@ -97,6 +107,18 @@ export const gateway: Gateway = {
   async umount(directory, drainTimeoutMs, signal) {
     const { umountDirectory } = await import('../src/gateway/mount.ts');
     await umountDirectory(directory, drainTimeoutMs, signal);
+  },
+  async listCache(directory) {
+    const { listCache } = await import('../src/gateway/cache-folder.ts');
+    return listCache(directory);
+  },
+  async *pruneCache(directory, olderThanDays, signal) {
+    const { pruneCache } = await import('../src/gateway/cache-folder.ts');
+    yield* pruneCache(directory, olderThanDays, signal);
+  },
+  async *verifyCache(directory, signal) {
+    const { verifyCache } = await import('../src/gateway/cache-folder.ts');
+    yield* verifyCache(directory, signal);
   },
   async doctor() {
     const { runDoctor } = await import('../src/gateway/doctor.ts');

@@ -69,6 +69,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./umount.ts'),
   },
   {
+    name: 'cache',
+    positionals: '<action> [directory]',
+    summary: 'Show, prune or verify what HTTP images keep on disk',
+    load: () => import('./cache.ts'),
+  },
+  {
     name: 'doctor',
     positionals: '',
     summary: 'Check what this machine needs and say how to mend what is missing',

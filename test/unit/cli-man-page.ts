@@ -110,6 +110,8 @@ t.test('the JSON keys that the manual names are the ones that are printed', asyn
     ],
     ...['exportName', 'description', 'canFlush', 'canFua', 'canTrim', 'canWriteZeroes'],
     ...['canFastZero', 'canMultiConn', 'rotational', 'minimumBlockBytes', 'preferredBlockBytes'],
+    ...['url', 'cachedBytes', 'inUse', 'madeAtMs', 'usedAtMs', 'broken', 'freedBytes', 'entries'],
+    ...['outcome', 'checkedBytes', 'droppedBytes'],
     ...['maximumBlockBytes', 'exports', 'ok', 'required', 'found', 'cure'],
   ]) {
     t.match(json, new RegExp(`\\b${key}\\b`), key);
