@@ -52,7 +52,7 @@ void ChunkTable::unindex(uint64_t chunk) {
 
 uint32_t ChunkTable::insert(uint64_t chunk) {
   UN_ASSERT(find(chunk) == kNone);
-  uint32_t slot = oldest_;
+  uint32_t slot = evictable_.oldest();
   if (used_ < slots_.size()) {
     slot = used_++;
   } else if (slot != kNone) {
@@ -68,7 +68,7 @@ uint32_t ChunkTable::insert(uint64_t chunk) {
 }
 
 void ChunkTable::touch(uint32_t slot) {
-  if (slot == newest_ || !slots_[slot].listed) return;
+  if (slot == evictable_.newest() || !slots_[slot].listed) return;
   unlink(slot);
   link_newest(slot);
 }
@@ -91,6 +91,17 @@ void ChunkTable::give_up(uint32_t slot, uint64_t units) {
   UN_ASSERT((asked.pending & units) == units);
   asked.pending &= ~units;
   asked.ahead &= ~units;
+  settle(slot);
+}
+
+void ChunkTable::begin_save(uint32_t slot) {
+  ++slots_[slot].saves;
+  settle(slot);
+}
+
+void ChunkTable::end_save(uint32_t slot) {
+  UN_ASSERT(slots_[slot].saves > 0);
+  --slots_[slot].saves;
   settle(slot);
 }
 
@@ -122,7 +133,8 @@ void ChunkTable::drop_waiting(uint32_t slot) {
 // Puts the slot where it belongs: among those that may be evicted, or not.
 void ChunkTable::settle(uint32_t slot) {
   const Slot& settled = slots_[slot];
-  const bool is_pinned = settled.pending != 0 || settled.held || !settled.waiting.is_empty();
+  const bool is_pinned =
+      settled.pending != 0 || settled.saves != 0 || settled.held || !settled.waiting.is_empty();
   if (is_pinned != settled.listed) return;
   if (is_pinned) {
     unlink(slot);
@@ -134,28 +146,13 @@ void ChunkTable::settle(uint32_t slot) {
 }
 
 void ChunkTable::link_newest(uint32_t slot) {
-  Slot& linked = slots_[slot];
-  linked.listed = true;
-  linked.older = newest_;
-  linked.newer = kNone;
-  if (newest_ == kNone)
-    oldest_ = slot;
-  else
-    slots_[newest_].newer = slot;
-  newest_ = slot;
+  slots_[slot].listed = true;
+  evictable_.push_newest(slots_.data(), slot);
 }
 
 void ChunkTable::unlink(uint32_t slot) {
-  Slot& linked = slots_[slot];
-  linked.listed = false;
-  if (linked.older == kNone)
-    oldest_ = linked.newer;
-  else
-    slots_[linked.older].newer = linked.newer;
-  if (linked.newer == kNone)
-    newest_ = linked.older;
-  else
-    slots_[linked.newer].older = linked.older;
+  slots_[slot].listed = false;
+  evictable_.remove(slots_.data(), slot);
 }
 
 }  // namespace unbd::store

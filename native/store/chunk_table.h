@@ -1,13 +1,14 @@
 // Owns: ChunkTable, which chunks of the object stand in which slots of the arena, what of each is
 // there, and which one has to go.
 // Runs on: the queue's thread.
-// Must not: allocate after construction; nor give away a slot that a fill still writes to or for
-// which a tag waits.
+// Must not: allocate after construction; nor give away a slot that a fill still writes to, that is
+// still being saved, or for which a tag waits.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "store/lru_list.h"
 #include "store/tag_list.h"
 
 namespace unbd::store {
@@ -23,8 +24,9 @@ class ChunkTable {
     uint64_t pending = 0;
     uint64_t ahead = 0;  // of pending: asked for as read-ahead, which nobody waits for yet
     TagList waiting;
-    uint32_t older = kNone;
-    uint32_t newer = kNone;
+    uint32_t older = 0;
+    uint32_t newer = 0;
+    uint32_t saves = 0;   // writes of its units to the cache on disk that are under way
     bool held = false;    // by who goes through its waiting tags
     bool listed = false;  // among those that may be evicted
   };
@@ -44,6 +46,9 @@ class ChunkTable {
   void promote(uint32_t slot, uint64_t units) { slots_[slot].ahead &= ~units; }
   void land(uint32_t slot, uint64_t units);
   void give_up(uint32_t slot, uint64_t units);
+
+  void begin_save(uint32_t slot);
+  void end_save(uint32_t slot);
 
   void push_waiting(uint32_t slot, TagLinks& links, uint32_t tag);
   // Takes the slot's waiting tags out of it; it cannot be evicted until release().
@@ -65,8 +70,7 @@ class ChunkTable {
   int place_shift_;
   uint32_t used_ = 0;  // slots 0 … used_ - 1 have a chunk
   uint32_t pinned_ = 0;
-  uint32_t oldest_ = kNone;
-  uint32_t newest_ = kNone;
+  LruList<Slot> evictable_;
 };
 
 }  // namespace unbd::store

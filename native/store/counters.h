@@ -15,6 +15,11 @@ class alignas(128) StoreCounters {
     kMisses,  // reads that had to wait
     kFills,   // ranges that the source was asked for
     kBytesFilled,
+    kCachedBytes,        // what the cache on disk holds now
+    kCacheReadBytes,     // from disk
+    kCacheWrittenBytes,  // to disk
+    kCacheCorruptBytes,  // could not be read from disk, or did not have their checksum
+    kCacheSkippedBytes,  // fetched, and not written to disk
     kCount
   };
 

@@ -1,4 +1,5 @@
-// Owns: FillTable, what the source was asked for and has not brought to its end, by fill id.
+// Owns: FillTable, what the source, or the cache on disk, was asked for and has not brought to its
+// end, by fill id.
 // Runs on: the queue's thread.
 // Must not: allocate; an id is free again only after its fill's end.
 #pragma once
@@ -20,6 +21,7 @@ class FillTable {
     uint32_t landed_bytes = 0;
     uint32_t first_unit = 0;
     bool urgent = false;
+    bool from_disk = false;  // from the cache; the source does not know it
     bool live = false;
   };
 

@@ -1,5 +1,6 @@
 // Owns: how StoreAdapter begins and ends, and how a read goes through it (see store_adapter.h).
-// What a report does stands in store_reports.cc.
+// What a report does stands in store_reports.cc, what goes to and comes from the disk in
+// store_disk.cc.
 // Runs on: the queue's thread.
 // Must not: allocate, lock, read a clock or make a system call on the request path.
 #include "store/store_adapter.h"
@@ -37,16 +38,21 @@ StoreAdapter::StoreAdapter(const StoreConfig& config, StoreParts parts, unsigned
       links_(depth) {
   UN_ASSERT(config_.is_valid());
   UN_ASSERT(parts_.arena->size_bytes() >= uint64_t{config_.slots()} << chunk_shift_);
+  if (parts_.cache.file == nullptr) return;
+  UN_ASSERT(parts_.cache.file->size_bytes() == config_.size_bytes &&
+            parts_.cache.file->chunk_bytes() == config_.chunk_bytes);
+  disk_.emplace(parts_.cache, *parts_.counters);
 }
 
 StoreAdapter::~StoreAdapter() {
   UN_ASSERT(!waits_for_event_ && in_flight_ == 0);
 }
 
-int StoreAdapter::start(Ring& ring, CompletionSink& sink, EventSink&) {
+int StoreAdapter::start(Ring& ring, CompletionSink& sink, EventSink& events) {
   if (parts_.bridge->error() != 0) return parts_.bridge->error();
   ring_ = &ring;
   sink_ = &sink;
+  if (disk_) disk_->start(ring, *this, events);
   stage_event_wait();
   return 0;
 }
@@ -61,10 +67,15 @@ void StoreAdapter::stage_event_wait() {
 // Fills that the source has not ended stay with the bridge, which both sides keep alive.
 void StoreAdapter::stop() {
   stopping_ = true;
+  if (disk_) disk_->stop();
   if (!waits_for_event_) return;
   io_uring_sqe* const sqe = ring_->get_sqe();
   io_uring_prep_cancel64(sqe, kEventUserData, 0);
   sqe->user_data = make_user_data(UserDataKind::kIgnored, 0);
+}
+
+bool StoreAdapter::stopped() const {
+  return stopping_ && !waits_for_event_ && in_flight_ == 0 && (!disk_ || disk_->stopped());
 }
 
 // Fills in flight may still land: their slots stay pinned until they end.
@@ -181,17 +192,21 @@ bool StoreAdapter::ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent) {
   }
   if (urgent && (table_.at(slot).ahead & units) != 0) promote(slot, units);
   uint64_t missing = units & ~(table_.at(slot).present | table_.at(slot).pending);
+  const uint64_t on_disk = disk_ ? disk_->present(chunk) : 0;
   while (missing != 0) {
     if (!fills_.has_free(urgent)) return false;
     const uint32_t first = static_cast<uint32_t>(std::countr_zero(missing));
-    const uint32_t count = static_cast<uint32_t>(std::countr_one(missing >> first));
-    push_fill(slot, first, count, urgent);
+    const bool from_disk = (on_disk >> first & 1) != 0;
+    const uint64_t alike = missing & (from_disk ? on_disk : ~on_disk);
+    const uint32_t count = static_cast<uint32_t>(std::countr_one(alike >> first));
+    push_fill(slot, first, count, urgent, from_disk);
     missing &= ~run_of(first, count);
   }
   return true;
 }
 
-void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent) {
+void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent,
+                             bool from_disk) {
   const uint64_t within = uint64_t{first_unit} << unit_shift_;
   const uint64_t offset = (table_.at(slot).chunk << chunk_shift_) + within;
   // The object may end within its last unit.
@@ -203,7 +218,12 @@ void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_c
                                    .slot = slot,
                                    .length_bytes = static_cast<uint32_t>(length),
                                    .first_unit = first_unit,
-                                   .urgent = urgent});
+                                   .urgent = urgent,
+                                   .from_disk = from_disk});
+  if (from_disk) {
+    disk_->read(id, range_on_disk(slot, first_unit, unit_count));
+    return;
+  }
   const bool pushed =
       parts_.bridge->push({.offset_bytes = offset,
                            .arena_offset_bytes = (uint64_t{slot} << chunk_shift_) + within,
@@ -223,6 +243,7 @@ void StoreAdapter::promote(uint32_t slot, uint64_t units) {
     if (!fill.live || fill.urgent || fill.slot != slot || (fill.units & units) == 0) continue;
     fill.urgent = true;
     table_.promote(slot, fill.units);
+    if (fill.from_disk) continue;
     const bool pushed = parts_.bridge->push({.id = id, .kind = Fill::Kind::kPromote});
     UN_ASSERT(pushed);
   }

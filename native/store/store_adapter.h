@@ -1,5 +1,6 @@
 // Owns: StoreAdapter, a read-only device whose bytes come from an object elsewhere, through chunks
-// of it in memory: what is present is answered at once, the rest is asked for at a source.
+// of it in memory: what is present is answered at once, the rest is read from the cache on disk,
+// where there is one and has it, or asked for at a source.
 // Runs on: its queue's thread; the device has one queue. The parts are shared with the source's
 // thread.
 // Must not: allocate, lock or read a clock while it serves; ask for a unit that is present or
@@ -8,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "adapter/adapter.h"
@@ -16,6 +18,7 @@
 #include "store/chunk_table.h"
 #include "store/config.h"
 #include "store/counters.h"
+#include "store/disk_cache.h"
 #include "store/fill_table.h"
 #include "store/read_ahead.h"
 #include "store/tag_list.h"
@@ -28,9 +31,10 @@ struct StoreParts {
   std::shared_ptr<Arena> arena;  // of config.memory_bytes at least
   std::shared_ptr<FillBridge> bridge;
   std::shared_ptr<StoreCounters> counters;
+  CacheParts cache;  // without a file: none
 };
 
-class StoreAdapter final : public Adapter {
+class StoreAdapter final : public Adapter, private DiskCache::Owner {
  public:
   // config.is_valid(); depth: the tags are 0 … depth - 1.
   StoreAdapter(const StoreConfig& config, StoreParts parts, unsigned depth);
@@ -42,7 +46,7 @@ class StoreAdapter final : public Adapter {
   void end_turn() override { parts_.bridge->ring(); }
   void fail_all(int error) override;
   void stop() override;
-  bool stopped() const override { return stopping_ && !waits_for_event_ && in_flight_ == 0; }
+  bool stopped() const override;
 
  private:
   enum class State : uint8_t { kIdle, kWaiting, kStarved };
@@ -58,14 +62,23 @@ class StoreAdapter final : public Adapter {
   void want(uint32_t tag);
   void ask(uint64_t from_bytes, uint64_t to_bytes, bool urgent);
   bool ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent);
-  void push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent);
+  void push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent,
+                 bool from_disk);
   void promote(uint32_t slot, uint64_t units);
   void read_ahead(uint64_t offset_bytes, uint64_t end_bytes);
 
   void stage_event_wait();
   void on_report(const FillReport& report);
+  void settle(uint32_t slot, uint64_t landed_units, uint64_t failed_units, int error);
   void go_on(uint32_t tag, uint32_t slot, uint64_t failed_units, int error);
   void retry_starved();
+
+  // store_disk.cc
+  void cache_has_read(uint32_t fill_id, uint64_t good_units) override;
+  void cache_has_written(uint32_t slot) override;
+  void save(uint32_t slot, uint32_t first_unit, uint32_t unit_count);
+  DiskCache::Range range_on_disk(uint32_t slot, uint32_t first_unit, uint32_t unit_count) const;
+
   void finish(Tag& tag, int32_t result);
 
   uint64_t end_of(const Tag& tag) const {
@@ -84,6 +97,7 @@ class StoreAdapter final : public Adapter {
   ChunkTable table_;
   FillTable fills_;
   ReadAhead read_ahead_;
+  std::optional<DiskCache> disk_;
   std::vector<Tag> tags_;
   TagLinks links_;
   TagList starved_;  // no slot or no fill id was free; retried in order when a fill has ended

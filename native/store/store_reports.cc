@@ -1,13 +1,19 @@
 // Owns: what StoreAdapter does when the source has reported (see store_adapter.h).
 // Runs on: the queue's thread.
 // Must not: let a slot be evicted between what has landed in it and those who waited for that.
+#include <bit>
+
 #include "base/assert.h"
 #include "store/store_adapter.h"
 
 namespace unbd::store {
 
-// The eventfd's: its count tells nothing that the bridge does not tell.
-void StoreAdapter::on_cqe(uint64_t, int32_t, uint32_t) {
+// Payload 0 is the eventfd's, whose count tells nothing that the bridge does not tell.
+void StoreAdapter::on_cqe(uint64_t payload, int32_t result, uint32_t) {
+  if (payload != 0) {
+    disk_->on_cqe(payload, result);
+    return;
+  }
   waits_for_event_ = false;
   if (stopping_) return;
   stage_event_wait();
@@ -35,15 +41,24 @@ void StoreAdapter::on_report(const FillReport& report) {
   const bool has_ended = is_whole || report.error != 0;
   if (news == 0 && !has_ended) return;
   const uint64_t failed = has_ended ? fill.units & ~landed : 0;
+  const uint32_t landed_units = static_cast<uint32_t>(std::popcount(landed));
   // Before those who waited go on: they may need its id.
   if (has_ended) fills_.give_back(report.id);
-  TagList waiting = table_.hold(slot);
-  table_.land(slot, news);
-  table_.give_up(slot, failed);
-  while (!waiting.is_empty())
-    go_on(links_.pop_front(waiting), slot, failed, report.error);
-  table_.release(slot);
+  if (has_ended && disk_ && landed_units > 0) save(slot, fill.first_unit, landed_units);
+  settle(slot, news, failed, report.error);
   if (has_ended) retry_starved();
+}
+
+// Units of the slot have landed or failed: whoever waited for them goes on.
+void StoreAdapter::settle(uint32_t slot, uint64_t landed_units, uint64_t failed_units, int error) {
+  TagList waiting = table_.hold(slot);
+  table_.land(slot, landed_units);
+  table_.give_up(slot, failed_units);
+  // Units that failed without an error have to be asked for again.
+  const uint64_t lost_units = error != 0 ? failed_units : 0;
+  while (!waiting.is_empty())
+    go_on(links_.pop_front(waiting), slot, lost_units, error);
+  table_.release(slot);
 }
 
 // A tag that waited for the slot, after something has changed there.
