@@ -2,6 +2,7 @@
 // Must not: hold state of its own; each environment has its classes.
 #include <napi.h>
 
+#include "node/cache_binding.h"
 #include "node/notify.h"
 #include "node/queues_binding.h"
 #include "node/ring_check.h"
@@ -16,6 +17,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   TransportBinding::define(env);
   exports.Set("connectTransport", Napi::Function::New(env, connect_transport, "connectTransport"));
   exports.Set("Queues", QueuesBinding::define(env));
+  exports.Set("CacheFile", CacheBinding::define(env));
   exports.Set("Store", StoreBinding::define(env));
   exports.Set("UnflushedLog", UnflushedLogBinding::define(env));
   exports.Set("notifySystemd", Napi::Function::New(env, notify_systemd, "notifySystemd"));

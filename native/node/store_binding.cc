@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "node/args.h"
+#include "node/cache_binding.h"
 
 namespace unbd::node {
 namespace {
@@ -47,6 +48,28 @@ bool read_config(const Napi::Object& spec, store::StoreConfig* config) {
   return ok;
 }
 
+// Without the property there is no cache on disk.
+bool read_cache(const Napi::Object& spec, const store::StoreConfig& config,
+                store::CacheParts* parts) {
+  Napi::Value cache = spec.Get("cache");
+  if (cache.IsUndefined()) return true;
+  bool ok = cache.IsObject();
+  if (!ok) complain(spec.Env(), "cache", "an object", &ok);
+  if (!ok) return false;
+  const uint64_t limit_bytes = read_uint64(cache.As<Napi::Object>(), "limitBytes", &ok);
+  std::shared_ptr<store::CacheFile> file =
+      ok ? CacheBinding::share(cache.As<Napi::Object>().Get("file")) : nullptr;
+  if (file == nullptr) return false;
+  if (file->size_bytes() != config.size_bytes || file->chunk_bytes() != config.chunk_bytes) {
+    complain(spec.Env(), "cache.file", "of the store's object", &ok);
+    return false;
+  }
+  const int result = store::DiskCache::make_parts(std::move(file), limit_bytes, parts);
+  if (result < 0)
+    errno_error(spec.Env(), -result, "the cache cannot be used").ThrowAsJavaScriptException();
+  return result == 0;
+}
+
 }  // namespace
 
 Napi::Function StoreBinding::define(Napi::Env env) {
@@ -54,6 +77,7 @@ Napi::Function StoreBinding::define(Napi::Env env) {
       env, "Store",
       {InstanceAccessor<&StoreBinding::arena>("arena"), InstanceMethod<&StoreBinding::take>("take"),
        InstanceMethod<&StoreBinding::report>("report"),
+       InstanceMethod<&StoreBinding::allow_cache_writes>("allowCacheWrites"),
        InstanceMethod<&StoreBinding::stats>("stats")});
 }
 
@@ -63,7 +87,9 @@ StoreBinding::StoreBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<St
     Napi::TypeError::New(env, "Store needs a spec and a listener").ThrowAsJavaScriptException();
     return;
   }
-  if (!read_config(info[0].As<Napi::Object>(), &shared_.config)) return;
+  if (!read_config(info[0].As<Napi::Object>(), &shared_.config) ||
+      !read_cache(info[0].As<Napi::Object>(), shared_.config, &shared_.parts.cache))
+    return;
   int result = Arena::create(shared_.config.memory_bytes, &shared_.parts.arena);
   if (result == 0) {
     shared_.parts.bridge = std::make_shared<FillBridge>(
@@ -126,6 +152,17 @@ void StoreBinding::report(const Napi::CallbackInfo& info) {
                                 .error = info[2].As<Napi::Number>().Int32Value()});
 }
 
+void StoreBinding::allow_cache_writes(const Napi::CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsBoolean()) {
+    Napi::TypeError::New(info.Env(), "allowCacheWrites needs a boolean")
+        .ThrowAsJavaScriptException();
+    return;
+  }
+  const auto& may_write = shared_.parts.cache.may_write;
+  if (may_write != nullptr)
+    may_write->store(info[0].As<Napi::Boolean>().Value(), std::memory_order_relaxed);
+}
+
 Napi::Value StoreBinding::stats(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object result = Napi::Object::New(env);
@@ -136,6 +173,11 @@ Napi::Value StoreBinding::stats(const Napi::CallbackInfo& info) {
   set("misses", store::StoreCounters::kMisses);
   set("fills", store::StoreCounters::kFills);
   set("filledBytes", store::StoreCounters::kBytesFilled);
+  set("cachedBytes", store::StoreCounters::kCachedBytes);
+  set("cacheReadBytes", store::StoreCounters::kCacheReadBytes);
+  set("cacheWrittenBytes", store::StoreCounters::kCacheWrittenBytes);
+  set("cacheCorruptBytes", store::StoreCounters::kCacheCorruptBytes);
+  set("cacheSkippedBytes", store::StoreCounters::kCacheSkippedBytes);
   return result;
 }
 

@@ -27,6 +27,7 @@ class StoreBinding : public Napi::ObjectWrap<StoreBinding> {
   Napi::Value arena(const Napi::CallbackInfo& info);
   Napi::Value take(const Napi::CallbackInfo& info);
   void report(const Napi::CallbackInfo& info);
+  void allow_cache_writes(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
 
   SharedStore shared_;
