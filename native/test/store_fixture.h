@@ -1,6 +1,6 @@
 // Owns: StoreHarness, the queue's side of a StoreAdapter for tests (a real ring, buffers, a sink
-// that judges what is completed), and the object that all tests read: its bytes follow from their
-// offset.
+// that judges what is completed), with a cache on disk or without, and the object that all tests
+// read: its bytes follow from their offset.
 // Runs on: the test's thread.
 // Must not: tolerate a second completion, wrong bytes, or a wait without end.
 #pragma once
@@ -51,8 +51,9 @@ class StoreHarness final : public CompletionSink, public EventSink {
   static constexpr unsigned kDepth = 64;
   static constexpr size_t kBufferBytes = 1024 * 1024;
 
-  explicit StoreHarness(const store::StoreConfig& config) {
-    UN_ASSERT(ring_.init({.entries = 64, .cq_entries = 256}) == 0);
+  explicit StoreHarness(const store::StoreConfig& config, store::CacheParts cache = {}) {
+    UN_ASSERT(ring_.init({.entries = 64, .cq_entries = 1024}) == 0);
+    parts_.cache = std::move(cache);
     base_ = static_cast<std::byte*>(::aligned_alloc(4096, kDepth * kBufferBytes));
     UN_ASSERT(Arena::create(config.memory_bytes, &parts_.arena) == 0);
     doorbell_ = std::make_shared<TestDoorbell>();
@@ -79,6 +80,7 @@ class StoreHarness final : public CompletionSink, public EventSink {
   TestDoorbell& doorbell() { return *doorbell_; }
   store::StoreAdapter& adapter() { return *adapter_; }
   unsigned in_flight() const { return in_flight_; }
+  unsigned warnings() const { return warnings_; }
   bool done(unsigned tag) const { return !tags_[tag].pending; }
   int32_t result(unsigned tag) const { return tags_[tag].result; }
   uint64_t count(store::StoreCounters::Name name) const { return parts_.counters->get(name); }
@@ -126,7 +128,9 @@ class StoreHarness final : public CompletionSink, public EventSink {
     UN_ASSERT(static_cast<uint64_t>(result) == request.length_bytes);
     UN_ASSERT(is_object(request.buffer, request.offset_bytes, request.length_bytes));
   }
-  void post(std::string_view, std::string_view) override {}
+  void post(std::string_view severity, std::string_view) override {
+    warnings_ += severity == "warning" ? 1 : 0;
+  }
 
  private:
   struct Tag {
@@ -142,6 +146,7 @@ class StoreHarness final : public CompletionSink, public EventSink {
   std::shared_ptr<TestDoorbell> doorbell_;
   std::unique_ptr<store::StoreAdapter> adapter_;
   unsigned in_flight_ = 0;
+  unsigned warnings_ = 0;
   Tag tags_[kDepth];
 };
 

@@ -17,6 +17,9 @@ struct RandomSourceOptions {
   unsigned seed = 0;
   unsigned error_percent = 0;  // of the steps of a fill
   unsigned sleep_percent = 0;
+  // False: slots are also filled from the cache on disk, so that only what is in flight tells which
+  // chunk stands in which.
+  bool fills_all_slots = true;
 };
 
 class RandomSource {
@@ -85,11 +88,27 @@ class RandomSource {
     UN_ASSERT((fill.offset_bytes + fill.length_bytes - 1) / config_.chunk_bytes == chunk);
     UN_ASSERT(slot < config_.slots() && fill.arena_offset_bytes % config_.chunk_bytes ==
                                             fill.offset_bytes % config_.chunk_bytes);
+    judge_in_flight(fill, chunk, slot);
+    if (options_.fills_all_slots) judge_standing(fill, chunk, slot);
+    live_[fill.id] = {.fill = fill, .landed_bytes = 0};
+  }
+
+  // What is in flight to the slot is of the same chunk, and of other units of it; what is in flight
+  // of the chunk goes to the same slot.
+  void judge_in_flight(const Fill& fill, uint64_t chunk, uint64_t slot) const {
+    for (const auto& [id, live] : live_) {
+      const Fill& other = live.fill;
+      const bool is_same_slot = other.arena_offset_bytes / config_.chunk_bytes == slot;
+      UN_ASSERT(is_same_slot == (other.offset_bytes / config_.chunk_bytes == chunk));
+      UN_ASSERT(fill.offset_bytes >= other.offset_bytes + other.length_bytes ||
+                other.offset_bytes >= fill.offset_bytes + fill.length_bytes);
+    }
+  }
+
+  void judge_standing(const Fill& fill, uint64_t chunk, uint64_t slot) {
     Standing& standing = standing_[slot];
     if (standing.chunk != chunk) {
-      // Nothing is in flight to a slot that changes its chunk, and no chunk stands twice.
-      for (const auto& [id, live] : live_)
-        UN_ASSERT(live.fill.arena_offset_bytes / config_.chunk_bytes != slot);
+      // No chunk stands twice.
       for (const auto& [other, stands] : standing_)
         UN_ASSERT(stands.chunk != chunk);
       standing = {.chunk = chunk, .units = 0};
@@ -97,7 +116,6 @@ class RandomSource {
     const uint64_t units = units_of(fill.offset_bytes, fill.offset_bytes + fill.length_bytes);
     UN_ASSERT((standing.units & units) == 0);
     standing.units |= units;
-    live_[fill.id] = {.fill = fill, .landed_bytes = 0};
   }
 
   struct Live {

@@ -2,33 +2,17 @@
 // Runs on the test's thread, as the queue and as the source.
 // Must not: depend on time; what is random stands in store_model_test.cc.
 #include <cerrno>
-#include <cstdlib>
-#include <new>
 
+#include "test/allocations.h"
 #include "test/check.h"
-#include "test/store_fixture.h"
+#include "test/played_source.h"
 
 using namespace unbd;
 using unbd::store::StoreConfig;
 using unbd::store::StoreCounters;
+using unbd::test::allocations;
+using Source = unbd::test::PlayedSource;
 using unbd::test::StoreHarness;
-
-namespace {
-unsigned allocations = 0;
-}
-// Counts what the whole executable allocates by new, which is all that the store could use.
-void* operator new(size_t size) {
-  ++allocations;
-  void* const place = std::malloc(size);
-  UN_ASSERT(place != nullptr);
-  return place;
-}
-void operator delete(void* place) noexcept {
-  std::free(place);
-}
-void operator delete(void* place, size_t) noexcept {
-  std::free(place);
-}
 
 namespace {
 
@@ -51,35 +35,6 @@ bool is_read(const Fill& fill, uint64_t offset_bytes, uint64_t length_bytes, boo
   return fill.kind == Fill::Kind::kRead && fill.offset_bytes == offset_bytes &&
          fill.length_bytes == length_bytes && fill.urgent == urgent;
 }
-
-class Source {
- public:
-  explicit Source(StoreHarness& harness) : harness_(harness) {}
-
-  // All that has been asked for and was not taken yet.
-  std::vector<Fill> take() {
-    std::vector<Fill> taken;
-    Fill fill;
-    while (harness_.parts().bridge->take(&fill))
-      taken.push_back(fill);
-    return taken;
-  }
-  void report(const Fill& fill, uint64_t landed_bytes, int error = 0) {
-    const uint64_t whole_words = landed_bytes & ~uint64_t{7};
-    unbd::test::write_object(harness_.parts().arena->data() + fill.arena_offset_bytes,
-                             fill.offset_bytes, whole_words);
-    harness_.parts().bridge->report(
-        {.id = fill.id, .landed_bytes = static_cast<uint32_t>(landed_bytes), .error = error});
-  }
-  void land(const Fill& fill, uint64_t landed_bytes, int error = 0) {
-    report(fill, landed_bytes, error);
-    harness_.turn();
-  }
-  void land(const Fill& fill) { land(fill, fill.length_bytes); }
-
- private:
-  StoreHarness& harness_;
-};
 
 }  // namespace
 
