@@ -14,7 +14,7 @@ import { killServerProcess } from '../support/kills.ts';
 import { must, shell, start, until } from '../support/process.ts';
 import { connect, listed, ublkNbd, ublkNbdMust } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
-import { startLighttpd, startNginx, type WebServer } from '../support/web-servers.ts';
+import { makePattern, sentBytes, startLighttpd, startNginx } from '../support/web-servers.ts';
 
 /** The first fits into the memory that it gets, the second does not. */
 const IMAGE_BYTES = { ext4: 64 * MIB, xfs: FILESYSTEM_BYTES.xfs } as const;
@@ -39,22 +39,6 @@ async function makeImage(scope: Scope, filesystem: 'ext4' | 'xfs'): Promise<[str
 async function touched(path: string): Promise<string> {
   await must(['touch', path]);
   return path;
-}
-
-/** Of bodies, by the server's log. */
-function sentBytes(web: WebServer, name: string): number {
-  const answers = web.requests().map((line) => line.split(' '));
-  const bytes = answers.filter(([, path]) => path === name).map(([, , , length]) => Number(length));
-  return bytes.reduce((sum, length) => sum + length, 0);
-}
-
-/** Bytes that tell their own place: every 8 of them are their offset. */
-async function makePattern(scope: Scope, mebibytes: number): Promise<[string, string]> {
-  const folder = scope.path('www');
-  await must(['mkdir', '-p', folder]);
-  const path = `${folder}/pattern.img`;
-  await shell(`nbdkit pattern ${mebibytes}M --run 'nbdcopy "$uri" ${path}'`);
-  return [folder, path];
 }
 
 /** A process of more resident memory than 256 MiB is beyond the kernel that CI has beside QEMU. */

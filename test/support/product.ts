@@ -79,7 +79,9 @@ export function ublkNbd(args: readonly string[], options: RunOptions = {}): Prom
 
 /** These load the addon; that with sanitizers wants their libraries loaded before node. */
 function needsSanitizers([command = '']: readonly string[]): boolean {
-  return ['doctor', 'info'].includes(command) && process.env.UBLK_NBD_TEST_PRELOAD !== undefined;
+  return (
+    ['cache', 'doctor', 'info'].includes(command) && process.env.UBLK_NBD_TEST_PRELOAD !== undefined
+  );
 }
 
 async function runHere(args: readonly string[]): Promise<Outcome> {

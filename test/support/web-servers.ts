@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { freePort, unpackedProgram, untilItServes } from './backends.ts';
-import { type Running, start } from './process.ts';
+import { must, type Running, shell, start } from './process.ts';
 import type { Scope } from './scope.ts';
 
 export interface WebServer {
@@ -82,4 +82,20 @@ function served(running: Running, port: number, log: string): WebServer {
     requests: () => readFileSync(log, 'utf8').split('\n').slice(0, -1),
     running,
   };
+}
+
+/** Of bodies, by the server's log. */
+export function sentBytes(web: WebServer, name: string): number {
+  const answers = web.requests().map((line) => line.split(' '));
+  const bytes = answers.filter(([, path]) => path === name).map(([, , , length]) => Number(length));
+  return bytes.reduce((sum, length) => sum + length, 0);
+}
+
+/** Bytes that tell their own place, every 8 of them are their offset: their folder and path. */
+export async function makePattern(scope: Scope, mebibytes: number): Promise<[string, string]> {
+  const folder = scope.path('www');
+  await must(['mkdir', '-p', folder]);
+  const path = `${folder}/pattern.img`;
+  await shell(`nbdkit pattern ${mebibytes}M --run 'nbdcopy "$uri" ${path}'`);
+  return [folder, path];
 }
