@@ -20,6 +20,9 @@ const TELLING = /cannot|invariant|ERROR:/;
 /** What only a process says that ends itself. */
 const FATAL_WORDS = /invariant|ERROR:/;
 
+/** Otherwise node tells of what is thrown where the addon calls, and goes on without it. */
+const ABORT_ON_ANY = '--force-node-api-uncaught-exceptions-policy=true';
+
 /** Signals that nobody sends to himself. */
 const FROM_OUTSIDE: readonly string[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'];
 
@@ -57,7 +60,7 @@ export type Launch = (request: LaunchRequest) => ServerProcess;
 export const launchServerProcess: Launch = ({ token, socketPath, isSpare }) => {
   const log = openChildLog();
   const stderr = openSync(lastWordsPath(token), 'w', 0o600);
-  const argv = ['launch', '--', process.execPath, modulePath('server-main')];
+  const argv = ['launch', '--', process.execPath, ABORT_ON_ANY, modulePath('server-main')];
   const child = spawn(helperPath(), argv, {
     cwd: '/',
     detached: true,

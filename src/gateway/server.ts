@@ -53,12 +53,14 @@ export class Server {
   #trouble: BackendEvent | undefined;
   #quiesceTimer: NodeJS.Timeout | undefined;
   #grown: BackendEvent['grown'];
+  /** What the queues have told before all of them served; undefined: they do. */
+  #early: QueuesEvent[] | undefined = [];
 
   /** `exit` ends the process after what was answered is sent. */
-  constructor(news: ServerNews, exit: () => void) {
+  constructor(news: ServerNews, exit: () => void, addon = loadAddon()) {
     this.#news = news;
     this.#exit = exit;
-    this.#addon = loadAddon();
+    this.#addon = addon;
   }
 
   /** What is served since `start`. */
@@ -138,14 +140,21 @@ export class Server {
     try {
       this.#queues = new this.#addon.Queues(
         { ...shape, sizeBytes, noPartitionScan: suppressPartitionScan, adapter: serving.adapter },
-        (event) => this.#told(event),
+        (event) => {
+          if (this.#early === undefined) this.#told(event);
+          else this.#early.push(event);
+        },
       );
       await this.#queues.start();
     } catch (error) {
+      this.#serving = undefined;
+      this.#hear();
       throw queuesError(error);
     }
     this.#record = record;
     serving.started(this.#queues);
+    // After the answer, which makes them news of a device.
+    setImmediate(() => this.#hear());
     return null;
   }
 
@@ -174,6 +183,13 @@ export class Server {
     this.#grown = event.grown ?? this.#grown;
     this.#trouble = event.state === 'CONNECTED' ? undefined : event;
     this.#news.backend(event);
+  }
+
+  /** The queues' threads do not wait: one can lose its backend while others are being started. */
+  #hear(): void {
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const event of early) this.#told(event);
   }
 
   #told(event: QueuesEvent): void {
