@@ -64,6 +64,10 @@ class Adapter {
  public:
   virtual ~Adapter() = default;
 
+  // How many of its SQEs can be in flight beside two for each request; the ring has room for their
+  // CQEs.
+  virtual unsigned further_sqes() const { return 0; }
+
   // Once, before anything else. The three outlive the adapter. Returns 0 or -errno.
   virtual int start(Ring& ring, CompletionSink& sink, EventSink& events) = 0;
 

@@ -65,7 +65,7 @@ class Queue final : public CompletionSink, public EventSink {
     kEnded,
   };
 
-  int open_ring(const CharDevice& device);
+  int open_ring(const CharDevice& device, const Adapter& adapter);
   void fetch_all();
   void turn();
   void on_cqe(uint64_t user_data, int32_t result, uint32_t flags);

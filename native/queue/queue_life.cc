@@ -35,10 +35,10 @@ Queue::Queue(const QueuesConfig& config, unsigned index, QueuesListener& listene
       parked_(config.depth),
       listener_(listener) {}
 
-int Queue::open_ring(const CharDevice& device) {
+int Queue::open_ring(const CharDevice& device, const Adapter& adapter) {
   // A full SQ is submitted early, so it need not hold the worst case; every CQE must have room.
-  int result = ring_.init(
-      {.entries = std::max(depth_, kSpareEntries), .cq_entries = 2 * (depth_ + kSpareEntries)});
+  int result = ring_.init({.entries = std::max(depth_, kSpareEntries),
+                           .cq_entries = 2 * (depth_ + kSpareEntries) + adapter.further_sqes()});
   if (result < 0) return result;
   target_.file_slot = ring_.register_file(device.fd());
   return target_.file_slot < 0 ? target_.file_slot : 0;
@@ -48,7 +48,7 @@ int Queue::set_up(const CharDevice& device, std::unique_ptr<Adapter> adapter,
                   std::string* error_text) {
   char_device_fd_ = device.fd();
   *error_text = "cannot make an io_uring";
-  if (int result = open_ring(device); result < 0) return result;
+  if (int result = open_ring(device, *adapter); result < 0) return result;
 
   *error_text = "cannot map the request descriptors of the char device";
   if (int result = descriptors_.map(device, index_, depth_); result < 0) return result;

@@ -4,6 +4,7 @@
 #include "store/cache_file.h"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -119,8 +120,10 @@ int CacheFile::open_files(const std::string& directory) {
 
 int CacheFile::read_map(const std::string& key) {
   if (size_of(map_.get()) == map_bytes() && size_of(data_.get()) == data_bytes() &&
-      has_own_header(key))
-    return load_records();
+      has_own_header(key)) {
+    const int result = load_records();
+    return result == 0 ? free_unknown() : result;
+  }
   return make_anew(key);
 }
 
@@ -163,6 +166,43 @@ int CacheFile::load_records() {
     for (uint32_t chunk = first; chunk < after; ++chunk)
       find(chunk);
     from = std::max(hole, static_cast<off_t>(record_offset(after)));
+  }
+  return 0;
+}
+
+// What was written and not yet in the map when its process was killed, or that the map has dropped,
+// would take room that nobody counts.
+int CacheFile::free_unknown() {
+  const off_t end = static_cast<off_t>(data_bytes());
+  for (off_t from = 0; from < end;) {
+    const off_t start = ::lseek(data_.get(), from, SEEK_DATA);
+    if (start < 0) return errno == ENXIO ? 0 : -errno;
+    const off_t hole = ::lseek(data_.get(), start, SEEK_HOLE);
+    if (hole < 0) return -errno;
+    from = std::min(hole, end);
+    const int result = free_absent(static_cast<uint64_t>(start), static_cast<uint64_t>(from));
+    // A file system that cannot do that takes no more room for it than it did.
+    if (result < 0) return result == -EOPNOTSUPP ? 0 : result;
+  }
+  return 0;
+}
+
+// In runs: each costs a system call.
+int CacheFile::free_absent(uint64_t from_bytes, uint64_t to_bytes) {
+  const auto is_present = [&](uint64_t unit) {
+    const uint64_t per_chunk = chunk_bytes_ / unit_bytes_;
+    return (records_[unit / per_chunk].present >> unit % per_chunk & 1) != 0;
+  };
+  const uint64_t after = (to_bytes + unit_bytes_ - 1) / unit_bytes_;
+  for (uint64_t unit = from_bytes / unit_bytes_; unit < after; ++unit) {
+    if (is_present(unit)) continue;
+    const uint64_t first = unit;
+    while (unit < after && !is_present(unit))
+      ++unit;
+    if (::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    static_cast<off_t>(first * unit_bytes_),
+                    static_cast<off_t>((unit - first) * unit_bytes_)) != 0)
+      return -errno;
   }
   return 0;
 }
@@ -242,7 +282,11 @@ int CacheFile::verify(uint32_t chunk, uint64_t* checked_bytes, uint64_t* dropped
   if (bad == 0) return 0;
   *dropped_bytes += bytes_of(chunk, bad);
   drop(chunk, bad);
-  return write_at(map_.get(), &records_[chunk], sizeof(Record), record_offset(chunk));
+  const int result = write_at(map_.get(), &records_[chunk], sizeof(Record), record_offset(chunk));
+  if (result < 0) return result;
+  const uint64_t start = uint64_t{chunk} * chunk_bytes_;
+  const int freed = free_absent(start, start + chunk_bytes_);
+  return freed == -EOPNOTSUPP ? 0 : freed;
 }
 
 }  // namespace unbd::store

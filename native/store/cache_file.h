@@ -88,6 +88,8 @@ class CacheFile {
   int make_anew(const std::string& key);
   int load_records();
   void find(uint32_t chunk);
+  int free_unknown();
+  int free_absent(uint64_t from_bytes, uint64_t to_bytes);
   bool is_whole(uint32_t chunk) const;
   uint64_t units_of(uint32_t chunk) const;
   uint32_t check_of(uint32_t chunk) const;

@@ -74,7 +74,7 @@ void DiskCache::on_cqe(uint64_t payload, int32_t result) {
       return on_punched(index, result);
     case Kind::kTimer:
       timer_runs_ = false;
-      is_due_ = true;
+      is_due_ = dirty_.first != kNone;
       return commit_if_due();
   }
   UN_ASSERT(false);
@@ -107,10 +107,9 @@ void DiskCache::on_read(uint32_t fill_id, int32_t result) {
     const uint32_t unit = range.first_unit + at;
     const uint64_t bit = uint64_t{1} << unit;
     const std::byte* const bytes = range.bytes + uint64_t{at} * file_.unit_bytes();
-    if ((chunk.verified & bit) != 0 || file_.is_sum_right(range.chunk, unit, bytes)) good |= bit;
+    // Each time: the file may have been cut off by somebody since the last.
+    if (file_.is_sum_right(range.chunk, unit, bytes)) good |= bit;
   }
-  // Of a sync that failed meanwhile the readable ones are fewer, and what was read is right.
-  chunk.verified |= good & chunk.readable;
   counters_.add(StoreCounters::kCacheReadBytes, file_.bytes_of(range.chunk, good));
   const uint64_t bad = range.units() & ~good;
   if (bad != 0) {
@@ -126,7 +125,10 @@ bool DiskCache::write(uint32_t slot, const Range& range) {
   const uint64_t bytes = file_.bytes_of(range.chunk, range.units());
   const bool may_write =
       parts_.may_write->load(std::memory_order_relaxed) && !is_broken_ && !is_stopping_;
+  // Before room is made: what else of the chunk is there must not go for that.
+  ++chunk.in_flight;
   if (!may_write || chunk.is_evicted || free_write_ == kNone || !make_room(bytes)) {
+    --chunk.in_flight;
     skip(range);
     return false;
   }
@@ -134,7 +136,6 @@ bool DiskCache::write(uint32_t slot, const Range& range) {
   const uint32_t number = std::exchange(free_write_, writes_[free_write_].next_free);
   writes_[number] = {.range = range, .slot = slot, .next_free = kNone};
   ++writes_in_flight_;
-  ++chunk.in_flight;
   set_used(used_bytes_ + bytes);
   io_uring_sqe* const sqe = stage(Kind::kWrite, number);
   io_uring_prep_write(sqe, file_.data_fd(), range.bytes, range.unit_count * file_.unit_bytes(),
@@ -165,7 +166,6 @@ void DiskCache::on_written(uint32_t number, int32_t result) {
   const uint64_t bytes = file_.bytes_of(range.chunk, range.units());
   if (result == static_cast<int32_t>(range.unit_count * file_.unit_bytes())) {
     chunk.readable |= range.units();
-    chunk.verified |= range.units();
     chunk.unsynced |= range.units();
     counters_.add(StoreCounters::kCacheWrittenBytes, bytes);
     use(range.chunk);
@@ -194,7 +194,6 @@ void DiskCache::forget(uint32_t number, uint64_t units) {
   const uint64_t gone = chunk.readable & units;
   set_used(used_bytes_ - file_.bytes_of(number, gone));
   chunk.readable &= ~gone;
-  chunk.verified &= ~gone;
   chunk.unsynced &= ~gone;
   chunk.committing &= ~gone;
   file_.drop(number, gone);

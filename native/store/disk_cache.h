@@ -58,6 +58,11 @@ class DiskCache {
   static constexpr uint64_t kSyncBytes = 16 << 20;
   static constexpr unsigned kSyncDelayMs = 1000;
   static constexpr unsigned kMaxWrites = 256;
+  static constexpr unsigned kMaxRecordWrites = 32;
+  static constexpr unsigned kMaxEvictions = 32;
+  // And one sync, one timer.
+  static constexpr unsigned kMaxSqes =
+      kMaxFills + kMaxWrites + kMaxRecordWrites + kMaxEvictions + 2;
 
   // Returns 0 or -errno.
   static int make_parts(std::shared_ptr<CacheFile> file, uint64_t limit_bytes, CacheParts* parts);
@@ -87,13 +92,10 @@ class DiskCache {
   enum class Kind : uint8_t { kRead = 1, kWrite, kSync, kRecord, kEvictRecord, kPunch, kTimer };
   static constexpr int kKindShift = 48;
   static constexpr uint32_t kNone = UINT32_MAX;
-  static constexpr unsigned kMaxRecordWrites = 32;
-  static constexpr unsigned kMaxEvictions = 32;
   static constexpr unsigned kMaxLooksForVictim = 64;
 
   struct Chunk {
     uint64_t readable;    // written, or found at the start
-    uint64_t verified;    // of readable: known to have their sums
     uint64_t unsynced;    // of readable: perhaps not durable
     uint64_t committing;  // of readable: durable when the sync under way has ended
     uint32_t older;       // LruList's

@@ -74,7 +74,6 @@ void DiskCache::on_synced(int32_t result) {
     } else {
       set_used(used_bytes_ - file_.bytes_of(number, units));
       chunk.readable &= ~units;
-      chunk.verified &= ~units;
     }
   }
   write_records();

@@ -40,6 +40,7 @@ class StoreAdapter final : public Adapter, private DiskCache::Owner {
   StoreAdapter(const StoreConfig& config, StoreParts parts, unsigned depth);
   ~StoreAdapter() override;
 
+  unsigned further_sqes() const override { return disk_ ? DiskCache::kMaxSqes : 0; }
   int start(Ring& ring, CompletionSink& sink, EventSink& events) override;
   void submit(std::span<const Request> batch) override;
   void on_cqe(uint64_t payload, int32_t result, uint32_t flags) override;

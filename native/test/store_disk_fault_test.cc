@@ -180,6 +180,42 @@ TEST("what is cached stays within the limit, and so does what the disk gives for
   }
 }
 
+TEST("a data file that is cut off, and long again, gives nobody its holes") {
+  StoreConfig config = roomy();
+  config.memory_bytes = 4 * kChunk;
+  const CacheEntry entry(config);
+  {
+    StoreSession session(config, entry);
+    CHECK(session.read(0, 4 * kChunk));
+    session.settle();
+  }
+  StoreSession session(config, entry);
+  CHECK(session.read(0, 4 * kChunk));
+  CHECK(::truncate(entry.data().c_str(), 0) == 0);
+  CHECK(session.read(23 * kChunk, kChunk));
+  session.settle();
+  for (uint64_t chunk = 8; chunk < 20; ++chunk)
+    CHECK(session.read(chunk * kChunk, kChunk));
+  CHECK(session.read(0, 4 * kChunk));
+}
+
+TEST("what the map does not know takes no room after the next open") {
+  const StoreConfig config = roomy();
+  const CacheEntry entry(config);
+  {
+    StoreSession session(config, entry);
+    CHECK(session.read(0, 4 * kChunk));
+    session.settle();
+  }
+  for (uint32_t chunk = 0; chunk < 3; ++chunk)
+    unbd::test::flip(entry.map(), entry.record_offset(chunk));
+  {
+    StoreSession session(config, entry);
+  }
+  CHECK(entry.data_bytes_on_disk() <= kChunk + kOverheadBytes);
+  CHECK(entry.verify().dropped_bytes == 0);
+}
+
 TEST("a chunk whose rest is written does not make room for that by going itself") {
   const StoreConfig config = roomy();
   for (int round = 0; round < 5; ++round) {
