@@ -4,7 +4,8 @@
  * Must not: read the files that they name: a recovery reads them too, so that only their paths go
  * on.
  */
-import { resolve } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { ConnectOptions } from '../src/gateway/messages.ts';
 import { readSize } from '../src/protocols/size.ts';
 import { usageError } from './command.ts';
@@ -84,10 +85,22 @@ function diskOptions({ cache, 'cache-size': size }: HttpArguments): Partial<Conn
     if (size === undefined) return {};
     throw usageError('--cache-size is for a cache on disk', 'add --cache DIR');
   }
-  const cacheDirectory = resolve(cache);
+  const cacheDirectory = withoutLinks(resolve(cache));
   return size === undefined
     ? { cacheDirectory }
     : { cacheDirectory, cacheSizeBytes: diskBytes(size) };
+}
+
+/** What the path means now, wherever links may lead later. Its last part need not be there. */
+function withoutLinks(path: string): string {
+  for (const last of ['', basename(path)]) {
+    try {
+      return join(realpathSync(last === '' ? path : dirname(path)), last);
+    } catch {
+      // Why it cannot be used is said when it is used.
+    }
+  }
+  return path;
 }
 
 function diskBytes(text: string): number {

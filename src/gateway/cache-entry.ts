@@ -4,19 +4,22 @@
  * Runs in: the server process, on the JS main thread.
  * Must not: use a folder that another user could change, or wait longer than WAIT_MS for the lock.
  */
-import { utimesSync } from 'node:fs';
-import { chmod, lstat, mkdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { closeSync, constants, openSync, utimesSync } from 'node:fs';
+import { chmod, lstat, mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { type Clock, systemClock } from '../protocols/source/clock.ts';
 import { cacheFolderError, errnoOf, foreignFolderError } from './cache-error.ts';
 import { type EntryMeta, entryName, keyOf, MAP_FILE, readMeta, writeMeta } from './cache-meta.ts';
 import type { NativeCacheFile, OpenCacheFile } from './native-cache.ts';
+import { rootOutside } from './outside.ts';
 
 /** A predecessor's process may still be ending. */
 const WAIT_MS = 5_000;
 const POLL_MS = 100;
 
 export interface CacheEntry {
+  /** The folder of the entry's folder, until close(): whatever is mounted where meanwhile. */
+  readonly directory: string;
   readonly file: NativeCacheFile;
   readonly meta: EntryMeta;
   /** Gives the lock back; once is enough. */
@@ -34,47 +37,52 @@ export async function openEntry(
   clock: Clock = systemClock,
 ): Promise<CacheEntry | undefined> {
   const startedAtMs = clock.now();
+  let folder: number | undefined;
   try {
-    await makeDirectory(directory);
+    folder = await openDirectory(directory);
     for (;;) {
-      const opened = await tryOnce(openFile, directory, wanted);
+      const opened = await tryOnce(openFile, directory, folder, wanted);
       if (opened !== undefined) return opened;
-      if (clock.now() - startedAtMs >= WAIT_MS) return undefined;
+      if (clock.now() - startedAtMs >= WAIT_MS) break;
       await new Promise<void>((resolve) => clock.timer(POLL_MS, resolve));
     }
   } catch (error) {
+    if (folder !== undefined) closeSync(folder);
     throw cacheFolderError(directory, error);
   }
+  closeSync(folder);
+  return undefined;
 }
 
 /** Its parent is not made: a file system that is not mounted yet would be missed. */
-async function makeDirectory(directory: string): Promise<void> {
+async function openDirectory(directory: string): Promise<number> {
+  const path = `${await rootOutside()}${directory}`;
   try {
-    await mkdir(directory, { mode: 0o700 });
+    await mkdir(path, { mode: 0o700 });
   } catch (error) {
     if (errnoOf(error) !== 'EEXIST') throw error;
   }
-  if (!(await stat(directory)).isDirectory()) {
-    throw Object.assign(new Error('not a directory'), { code: 'ENOTDIR' });
-  }
+  return openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
 }
 
 /** Undefined: another process has it, or removes it at this moment. */
 async function tryOnce(
   openFile: OpenCacheFile,
-  directory: string,
+  shownDirectory: string,
+  directoryFd: number,
   wanted: EntryMeta,
 ): Promise<CacheEntry | undefined> {
   const key = keyOf(wanted);
-  const folder = join(directory, entryName(key));
+  const name = entryName(key);
+  const folder = join(`/proc/self/fd/${directoryFd}`, name);
   let file: NativeCacheFile | undefined;
   try {
-    await makeEntryFolder(folder);
+    await makeEntryFolder(folder, join(shownDirectory, name));
     const { sizeBytes, chunkBytes } = wanted;
     file = openFile({ directory: folder, sizeBytes: BigInt(sizeBytes), chunkBytes, key });
     const meta = await ensureMeta(folder, wanted);
     markUsed(folder);
-    return entryOf(folder, file, meta);
+    return entryOf(folder, file, meta, directoryFd);
   } catch (error) {
     file?.close();
     // `prune` moves a folder away before it gives the lock back.
@@ -83,9 +91,15 @@ async function tryOnce(
   }
 }
 
-function entryOf(folder: string, file: NativeCacheFile, meta: EntryMeta): CacheEntry {
+function entryOf(
+  folder: string,
+  file: NativeCacheFile,
+  meta: EntryMeta,
+  directoryFd: number,
+): CacheEntry {
   let isClosed = false;
   return {
+    directory: dirname(folder),
     file,
     meta,
     close: () => {
@@ -93,11 +107,12 @@ function entryOf(folder: string, file: NativeCacheFile, meta: EntryMeta): CacheE
       isClosed = true;
       markUsed(folder);
       file.close();
+      closeSync(directoryFd);
     },
   };
 }
 
-async function makeEntryFolder(folder: string): Promise<void> {
+async function makeEntryFolder(folder: string, shown: string): Promise<void> {
   try {
     await mkdir(folder, { mode: 0o700 });
   } catch (error) {
@@ -105,7 +120,7 @@ async function makeEntryFolder(folder: string): Promise<void> {
   }
   const status = await lstat(folder);
   if (!status.isDirectory() || status.uid !== process.geteuid?.()) {
-    throw foreignFolderError(folder);
+    throw foreignFolderError(shown);
   }
   if ((status.mode & 0o077) !== 0) await chmod(folder, 0o700);
 }

@@ -18,9 +18,11 @@ export interface Room {
 }
 
 export interface RoomLinks {
-  /** A folder on the file system in question. */
+  /** A folder on the file system in question, by its name for people. */
   readonly directory: string;
-  /** Told when it changes; true at first. */
+  /** The same folder; looked at in place of `directory`. */
+  readonly at?: string;
+  /** Told at each look: a store that met a full disk may try again then. */
   allow(allowed: boolean): void;
   log(level: LogLevel, text: string): void;
   readonly readRoom?: (path: string) => Promise<Room>;
@@ -29,19 +31,19 @@ export interface RoomLinks {
 
 /** Looks at once and every five seconds; what it returns ends that. */
 export function watchRoom(links: RoomLinks): () => void {
-  const { directory, readRoom = statfs, timer = unrefTimer } = links;
+  const { directory, at = directory, readRoom = statfs, timer = unrefTimer } = links;
   let isEnded = false;
   let isAllowed = true;
   let cancel: (() => void) | undefined;
   const look = async (): Promise<void> => {
     // A file system that cannot tell changes nothing.
-    const room = await readRoom(directory).catch(() => undefined);
+    const room = await readRoom(at).catch(() => undefined);
     if (isEnded) return;
     if (room !== undefined && hasRoom(room) !== isAllowed) {
       isAllowed = !isAllowed;
-      links.allow(isAllowed);
       links.log(...told(isAllowed, directory));
     }
+    links.allow(isAllowed);
     cancel = timer(PERIOD_MS, () => void look());
   };
   void look();

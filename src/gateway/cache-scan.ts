@@ -104,7 +104,7 @@ export function lockEntry(
   try {
     return openFile({
       directory: folder,
-      sizeBytes: isWhole ? BigInt(meta.sizeBytes) : 1n,
+      sizeBytes: isWhole ? BigInt(meta.sizeBytes) : 512n,
       chunkBytes: isWhole ? meta.chunkBytes : 2 ** 16,
       key: isWhole ? keyOf(meta) : '0'.repeat(64),
     });

@@ -37,21 +37,25 @@ export async function openHttpBackend(
   options: ConnectOptions,
   processors: number,
 ): Promise<OpenBackend> {
-  const warn = (text: string): void => log('warning', undefined, `${target.text}: ${text}`);
+  // Of the cache: the device that it is about has no number yet.
+  const warnings: string[] = [];
   const source = await openInTime(
     () => openSource(target, options),
     options.openTimeoutMs ?? 0,
-    (reason) => warn(`${reason}; it is tried again`),
+    (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
   );
   try {
     const { info, identity } = source;
     wantedQueues(options, info, processors);
-    const cache = await cacheFor(addon, target, options, identity, false, warn);
+    const cache = await cacheFor(addon, target, options, identity, false, (text) => {
+      warnings.push(text);
+    });
     return {
       info,
       connections: undefined,
       identity,
       serve: (start, told) => {
+        for (const text of warnings) log('warning', start.devId, text);
         void cache?.removeOthers();
         return storeLife(addon, source, start, told, cache);
       },

@@ -52,20 +52,21 @@ export async function openCache(
     return unused('its origin sends no strong ETag and no Last-Modified to tell versions apart');
   }
   const meta = metaOf(url, identity, CHUNK_BYTES);
-  let entry: CacheEntry | undefined;
+  let opened: CacheEntry | undefined;
   try {
-    entry = await openEntry(openFile, directory, meta, clock);
+    opened = await openEntry(openFile, directory, meta, clock);
   } catch (error) {
     if (!isSuccessor) throw error;
     return unused(asGatewayError(error).message);
   }
-  if (entry === undefined) return unused('another process has the entry of this image');
+  if (opened === undefined) return unused('another process has the entry of this image');
+  const entry = opened;
   const { file, close } = entry;
   return {
     file,
     limitBytes: BigInt(cacheSizeBytes),
-    watchRoom: (links) => watchRoom({ ...links, directory }),
-    removeOthers: () => removeOthers(openFile, directory, meta),
+    watchRoom: (links) => watchRoom({ ...links, directory, at: entry.directory }),
+    removeOthers: () => removeOthers(openFile, entry.directory, meta),
     close,
   };
 }
@@ -79,7 +80,7 @@ async function removeOthers(
   const found = await findEntries(directory).catch(() => []);
   for (const entry of found) {
     const isOther = entry.broken === undefined && entry.name !== entryName(keyOf(ours));
-    if (!isOther || entry.meta?.url !== ours.url) continue;
+    if (!isOther || entry.meta?.url !== ours.url || entry.meta.query !== ours.query) continue;
     await removeEntry(openFile, entry).catch(() => false);
   }
 }

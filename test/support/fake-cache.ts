@@ -4,7 +4,7 @@
  * Runs in: unit tests.
  * Must not: cache anything.
  */
-import { existsSync, mkdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { entryName, keyOf, metaOf } from '../../src/gateway/cache-meta.ts';
 import { type CacheRequest, type HttpCache, openCache } from '../../src/gateway/http-cache.ts';
@@ -39,9 +39,10 @@ export class FakeCacheFiles {
   verdict: CacheVerdict = { checkedBytes: 100n, droppedBytes: 0n };
 
   readonly open = (spec: CacheFileSpec): NativeCacheFile => {
-    this.specs.push(spec);
+    // The lock is the file's, by whatever path.
+    const directory = realpathSync(spec.directory);
+    this.specs.push({ ...spec, directory });
     this.onAttempt(this.specs.length);
-    const { directory } = spec;
     const errno = this.errnos.get(directory) ?? this.errnos.get('*');
     if (errno !== undefined) throw errnoError(errno);
     if (this.locked.has(directory)) throw errnoError('EAGAIN');
