@@ -27,6 +27,8 @@ export interface EntryMeta {
   readonly version: number;
   /** Without query, fragment and user info. */
   readonly url: string;
+  /** Of what else the query names, a digest; empty where it names nothing. */
+  readonly query: string;
   /** As in ObjectIdentity. */
   readonly etag: string;
   readonly lastModified: string;
@@ -56,6 +58,7 @@ export function metaOf(
   return {
     version: FORMAT_VERSION,
     url: publicUrl(url),
+    query: queryDigest(url),
     etag,
     lastModified,
     sizeBytes: Number(sizeBytes),
@@ -74,10 +77,17 @@ function publicUrl(text: string): string {
   return url.href;
 }
 
+/** A query may choose the object, and may hold a secret; a signature does the latter alone. */
+function queryDigest(text: string): string {
+  const chosen = [...new URL(text).searchParams].filter(([name]) => !/^x-(amz|goog)-/i.test(name));
+  if (chosen.length === 0) return '';
+  return createHash('sha256').update(JSON.stringify(chosen)).digest('hex');
+}
+
 /** 64 hexadecimal digits. */
-export function keyOf({ version, url, etag, lastModified, sizeBytes }: EntryMeta): string {
+export function keyOf({ version, url, query, etag, lastModified, sizeBytes }: EntryMeta): string {
   const validator = etag === '' ? lastModified : etag;
-  const canonical = JSON.stringify([version, url, validator, sizeBytes]);
+  const canonical = JSON.stringify([version, url, query, validator, sizeBytes]);
   return createHash('sha256').update(canonical).digest('hex');
 }
 
@@ -133,11 +143,12 @@ function parseMeta(text: string): EntryMeta | BrokenMeta {
     return { broken: 'its meta.json is no JSON' };
   }
   if (typeof value !== 'object' || value === null) return { broken: 'its meta.json is no object' };
-  const { version, url, etag, lastModified, sizeBytes, chunkBytes, madeAt } =
+  const { version, url, query, etag, lastModified, sizeBytes, chunkBytes, madeAt } =
     value as Partial<EntryMeta>;
   if (version !== FORMAT_VERSION) return { broken: 'it is of another version of ublk-nbd' };
   const isWhole =
     isPublicUrl(url) &&
+    typeof query === 'string' &&
     typeof etag === 'string' &&
     typeof lastModified === 'string' &&
     isSize(sizeBytes) &&
@@ -145,7 +156,7 @@ function parseMeta(text: string): EntryMeta | BrokenMeta {
     typeof madeAt === 'string' &&
     !Number.isNaN(Date.parse(madeAt));
   if (!isWhole) return { broken: 'its meta.json lacks what it must hold' };
-  return { version, url, etag, lastModified, sizeBytes, chunkBytes, madeAt };
+  return { version, url, query, etag, lastModified, sizeBytes, chunkBytes, madeAt };
 }
 
 function isPublicUrl(value: unknown): value is string {

@@ -37,10 +37,13 @@ function mode(path: string): number {
   return lstatSync(path).mode & 0o777;
 }
 
-t.test('query and credentials do not matter; path, size and version do', async (t) => {
+t.test('signatures and credentials do not matter; path, query, size and version do', async (t) => {
   const key = keyFor(URL_TEXT);
   t.match(key, /^[0-9a-f]{64}$/);
-  for (const same of [`${URL_TEXT}?X-Sig=s3cret`, 'https://me:s3cret@images.example/disk.img#x']) {
+  for (const same of [
+    `${URL_TEXT}?X-Amz-Signature=s3cret&x-amz-date=1`,
+    'https://me:s3cret@images.example/disk.img#x',
+  ]) {
     t.equal(keyFor(same), key, same);
   }
   t.equal(keyFor(URL_TEXT, { lastModified: 'Thu, 01 Jan 2026 00:00:00 GMT' }), key, 'ETag decides');
@@ -48,6 +51,8 @@ t.test('query and credentials do not matter; path, size and version do', async (
     keyFor('https://images.example/other.img'),
     keyFor('https://images.example:8443/disk.img'),
     keyFor('http://images.example/disk.img'),
+    keyFor(`${URL_TEXT}?file=a`),
+    keyFor(`${URL_TEXT}?file=b&X-Amz-Signature=s3cret`),
     keyFor(URL_TEXT, { etag: '"two"' }),
     keyFor(URL_TEXT, { sizeBytes: 41n * 2n ** 20n }),
     keyFor(URL_TEXT, { etag: '', lastModified: 'Thu, 01 Jan 2026 00:00:00 GMT' }),
@@ -78,6 +83,7 @@ t.test('an entry is its user’s alone, and says what it is of without a secret'
   t.strictSame(rest, {
     version: 1,
     url: URL_TEXT,
+    query: '',
     etag: '"one"',
     lastModified: '',
     sizeBytes: 40 * 2 ** 20,
