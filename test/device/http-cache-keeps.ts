@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { readdirSync, renameSync } from 'node:fs';
+import { isFull } from '../support/amount.ts';
 import { dropCaches, MIB, sha256File } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { killServerProcess } from '../support/kills.ts';
@@ -15,6 +16,8 @@ import type { Scope } from '../support/scope.ts';
 import { makePattern, sentBytes, startNginx, type WebServer } from '../support/web-servers.ts';
 
 const NAME = 'pattern.img';
+/** What the tests of the parts show as well. */
+const claimInLongRuns: typeof claimToo = isFull ? claimToo : () => undefined;
 
 interface Cached {
   readonly web: WebServer;
@@ -44,10 +47,14 @@ async function counter(device: Device, name: string): Promise<number> {
 
 /** What `cache verify` dropped, bytes. */
 async function verified(cache: string): Promise<number> {
-  const told = JSON.parse(await ublkNbdMust('cache', 'verify', cache, '--json'));
-  assert.equal(told.entries.length, 1);
-  assert.equal(told.entries[0].outcome, 'checked');
-  return Number(told.droppedBytes);
+  let droppedBytes = 0;
+  // A server process has its entry to its own end.
+  await until('nobody uses it', async () => {
+    const told = JSON.parse(await ublkNbdMust('cache', 'verify', cache, '--json'));
+    droppedBytes = Number(told.droppedBytes);
+    return told.entries[0].outcome === 'checked';
+  });
+  return droppedBytes;
 }
 
 function entryOf(cache: string): string {
@@ -84,8 +91,9 @@ claim('what one device has read, the next one reads from disk', async (scope) =>
   assert.equal(entry.url, web.url(NAME));
   assert.equal(entry.inUse, true);
   await second.disconnect();
-  const pruned = await ublkNbdMust('cache', 'prune', cache, '--all');
-  assert.match(pruned, /1 of 1 entries removed/);
+  // Its server process has it to its own end.
+  const prune = () => ublkNbdMust('cache', 'prune', cache, '--all');
+  await until('it is pruned', async () => /1 of 1 entries removed/.test(await prune()));
   assert.deepEqual(readdirSync(cache), []);
 });
 
@@ -144,7 +152,7 @@ claimToo('what is damaged, or was not whole at a crash, is fetched again', async
   assert.equal(await verified(cache), 0, 'and dropped');
 });
 
-claimToo('an object that has changed has an entry of its own', async (scope) => {
+claimInLongRuns('an object that has changed has an entry of its own', async (scope) => {
   const { image, cache, connect } = await cached(scope, 16, '32M');
   const first = await connect();
   await assertServes(first, image);
@@ -164,7 +172,7 @@ claimToo('a second device of an image makes do with memory, and says so', async 
   const second = await connect();
   await Promise.all([assertServes(first, image), assertServes(second, image)]);
   assert(Number.isNaN(await counter(second, 'cachedBytes')), 'it has no cache on disk');
-  assert.match(await ublkNbdMust('logs', second.path), /memory/);
+  assert.match(await ublkNbdMust('logs', second.path), /not used: another process has the entry/);
   await second.disconnect();
   await first.disconnect();
 });
@@ -183,7 +191,7 @@ claimToo('a disk that is full, or turns read-only, costs no read', async (scope)
   await device.disconnect();
 });
 
-claimToo('no more is kept than --cache-size says', async (scope) => {
+claimInLongRuns('no more is kept than --cache-size says', async (scope) => {
   const { image, cache, connect } = await cached(scope, 96, '16M');
   const device = await connect('--cache-size', '64M');
   await assertServes(device, image);

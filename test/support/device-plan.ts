@@ -57,6 +57,7 @@ const LONG_FILES: Readonly<Record<string, number>> = {
   'filesystem-keeps-its-bytes': 130,
   'filesystem-survives-kills': 80,
   'hostile-backends-harm-nothing': 50,
+  'http-cache-keeps': 45,
   'http-images-mount': 70,
   'interrupted-connect-leaves-nothing': 70,
   'local-targets-work': 80,
