@@ -14,7 +14,7 @@
     "configurations": {
       "Release": { "cflags": ["-O2", "-g1"] },
       "Debug": {
-        "cflags": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+        "cflags": ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
         "ldflags": ["-fsanitize=address,undefined"]
       }
     }
