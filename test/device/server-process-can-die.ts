@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isBrief, isFull, isLeast } from '../support/amount.ts';
+import { isBrief, isFull } from '../support/amount.ts';
 import { BackendProxy } from '../support/backend-proxy.ts';
 import { startNbdkit } from '../support/backends.ts';
 import { claim, claimToo, tellFigure } from '../support/claim.ts';
@@ -27,8 +27,8 @@ import type { Scope } from '../support/scope.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
 import { inFlight, verifyThrough } from '../support/under-load.ts';
 
-const KILLS = isFull ? 100 : isLeast ? 2 : isBrief ? 3 : 30;
-const KILLS_WITHOUT_SPARE = isFull ? 20 : isLeast || isBrief ? 1 : 6;
+const KILLS = isFull ? 100 : isBrief ? 2 : 30;
+const KILLS_WITHOUT_SPARE = isFull ? 20 : isBrief ? 1 : 6;
 
 /** A backend that takes its time, so that requests are in flight at every moment. */
 function slowBackend(scope: Scope): Promise<SlowNbdkit> {

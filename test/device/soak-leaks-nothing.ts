@@ -30,7 +30,7 @@ const setting = (name: string): number | undefined => {
   const text = process.env[`UBLK_NBD_SOAK_${name}`];
   return text === undefined ? undefined : Number(text);
 };
-const CYCLES = setting('CYCLES') ?? (isFull ? 200 : isBrief ? 3 : 20);
+const CYCLES = setting('CYCLES') ?? (isFull ? 200 : isBrief ? 2 : 20);
 const MINUTES = setting('MINUTES') ?? (isFull ? 20 : 0);
 const SEED = setting('SEED') ?? Date.now() % 1_000_000;
 /** Until nothing is made for the first time any more. */

@@ -32,7 +32,7 @@ async function told({ path }: Device, pattern: RegExp): Promise<number> {
 const upgradesTold = (device: Device) => told(device, /upgraded: process \d+ \(/g);
 const skipsTold = (device: Device) => told(device, /takes no second client/g);
 
-const UPGRADES = isFull ? 40 : isLeast ? 1 : isBrief ? 3 : 12;
+const UPGRADES = isFull ? 40 : isLeast ? 1 : isBrief ? 2 : 12;
 
 claim(`fio verifies while everything is upgraded ${UPGRADES} times`, async (scope) => {
   const words = ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms'];

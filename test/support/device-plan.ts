@@ -120,8 +120,9 @@ function givenRunner(
     environment,
   });
   const brief = { UBLK_NBD_TEST_AMOUNT: isFull ? 'full' : 'brief', ...more };
-  if (!sanitize) return files.map((file) => boot(file, brief));
-  return files.flatMap((file) => {
+  const ordered = longestFirst(files);
+  if (!sanitize) return ordered.map((file) => boot(file, brief));
+  return ordered.flatMap((file) => {
     const isWorthIt = isFull || WORTH_A_SANITIZER.test(file);
     const boots = isWorthIt ? [boot(file, brief)] : [];
     if (file === MANY_FORMS) {
@@ -142,14 +143,22 @@ function hasLeftOut(root: string, file: string): boolean {
   );
 }
 
+function secondsOf(name: string): number {
+  return LONG_FILES[name] ?? OTHER_FILES_S;
+}
+
+/** What comes last must not be what all others wait for. */
+function longestFirst(files: readonly string[]): string[] {
+  return [...files].sort((a, b) => secondsOf(b) - secondsOf(a));
+}
+
 /** At most `count` groups that take about the same time; the longest first. */
 export function evenGroups(files: readonly string[], count: number): string[][] {
-  const seconds = (name: string): number => LONG_FILES[name] ?? OTHER_FILES_S;
   const groups = Array.from({ length: count }, () => ({ names: [] as string[], total: 0 }));
-  for (const name of [...files].sort((a, b) => seconds(b) - seconds(a))) {
+  for (const name of longestFirst(files)) {
     const shortest = groups.reduce((least, one) => (one.total < least.total ? one : least));
     shortest.names.push(name);
-    shortest.total += seconds(name);
+    shortest.total += secondsOf(name);
   }
   return groups.map(({ names }) => names).filter((names) => names.length > 0);
 }
