@@ -181,8 +181,7 @@ int CacheFile::free_unknown() {
     if (hole < 0) return -errno;
     from = std::min(hole, end);
     const int result = free_absent(static_cast<uint64_t>(start), static_cast<uint64_t>(from));
-    // A file system that cannot do that takes no more room for it than it did.
-    if (result < 0) return result == -EOPNOTSUPP ? 0 : result;
+    if (result < 0) return result;
   }
   return 0;
 }
@@ -202,7 +201,8 @@ int CacheFile::free_absent(uint64_t from_bytes, uint64_t to_bytes) {
     if (::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>(first * unit_bytes_),
                     static_cast<off_t>((unit - first) * unit_bytes_)) != 0)
-      return -errno;
+      // A file system that cannot do that takes no more room for it than it did.
+      return errno == EOPNOTSUPP ? 0 : -errno;
   }
   return 0;
 }
@@ -285,8 +285,7 @@ int CacheFile::verify(uint32_t chunk, uint64_t* checked_bytes, uint64_t* dropped
   const int result = write_at(map_.get(), &records_[chunk], sizeof(Record), record_offset(chunk));
   if (result < 0) return result;
   const uint64_t start = uint64_t{chunk} * chunk_bytes_;
-  const int freed = free_absent(start, start + chunk_bytes_);
-  return freed == -EOPNOTSUPP ? 0 : freed;
+  return free_absent(start, start + chunk_bytes_);
 }
 
 }  // namespace unbd::store

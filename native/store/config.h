@@ -8,6 +8,11 @@
 
 namespace unbd::store {
 
+// Units of a chunk as bits: count of them from first on; count is 1 … 64.
+constexpr uint64_t run_of_units(uint32_t first, uint32_t count) {
+  return ~uint64_t{0} >> (64 - count) << first;
+}
+
 struct StoreConfig {
   uint64_t size_bytes = 0;         // of the object; a multiple of 512
   uint64_t memory_bytes = 0;       // of the arena; only whole chunks of it are used

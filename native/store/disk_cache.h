@@ -18,6 +18,7 @@
 #include "base/arena.h"
 #include "bridge/fill_bridge.h"
 #include "store/cache_file.h"
+#include "store/config.h"
 #include "store/counters.h"
 #include "store/lru_list.h"
 
@@ -51,7 +52,7 @@ class DiskCache {
     uint32_t first_unit;
     uint32_t unit_count;
     std::byte* bytes;  // in the arena, whole units, aligned to a page
-    uint64_t units() const { return ~uint64_t{0} >> (64 - unit_count) << first_unit; }
+    uint64_t units() const { return run_of_units(first_unit, unit_count); }
   };
 
   // The data is synced when so much is written, or kSyncDelayMs after the first of it.
@@ -140,6 +141,7 @@ class DiskCache {
   void begin_commit();
   void on_synced(int32_t result);
   void write_records();
+  void stage_record(Kind kind, uint32_t chunk);
   void on_record_written(uint32_t chunk, int32_t result);
   bool make_room(uint64_t bytes);
   bool evict_one();

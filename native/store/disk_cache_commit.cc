@@ -84,10 +84,14 @@ void DiskCache::write_records() {
   while (committing_ != kNone && records_in_flight_ < kMaxRecordWrites) {
     const uint32_t number = std::exchange(committing_, chunks_[committing_].next_committing);
     ++records_in_flight_;
-    io_uring_sqe* const sqe = stage(Kind::kRecord, number);
-    io_uring_prep_write(sqe, file_.map_fd(), &file_.record(number), sizeof(CacheFile::Record),
-                        CacheFile::record_offset(number));
+    stage_record(Kind::kRecord, number);
   }
+}
+
+void DiskCache::stage_record(Kind kind, uint32_t number) {
+  io_uring_sqe* const sqe = stage(kind, number);
+  io_uring_prep_write(sqe, file_.map_fd(), &file_.record(number), sizeof(CacheFile::Record),
+                      CacheFile::record_offset(number));
 }
 
 void DiskCache::on_record_written(uint32_t number, int32_t result) {
@@ -123,9 +127,7 @@ bool DiskCache::evict_one() {
   chunk = {};
   chunk.is_evicted = true;
   ++evictions_in_flight_;
-  io_uring_sqe* const sqe = stage(Kind::kEvictRecord, number);
-  io_uring_prep_write(sqe, file_.map_fd(), &file_.record(number), sizeof(CacheFile::Record),
-                      CacheFile::record_offset(number));
+  stage_record(Kind::kEvictRecord, number);
   return true;
 }
 

@@ -18,11 +18,6 @@
 namespace unbd::store {
 namespace {
 
-// count bits from first on; count is 1 … 64.
-uint64_t run_of(uint32_t first, uint32_t count) {
-  return ~uint64_t{0} >> (64 - count) << first;
-}
-
 constexpr uint64_t kEventUserData = make_user_data(UserDataKind::kAdapter, 0);
 
 }  // namespace
@@ -168,7 +163,7 @@ uint64_t StoreAdapter::units_within(uint64_t chunk, uint64_t from_bytes, uint64_
   const uint64_t to = std::min(to_bytes, start + config_.chunk_bytes);
   if (from >= to) return 0;
   const uint32_t first = unit_of(from);
-  return run_of(first, unit_of(to - 1) - first + 1);
+  return run_of_units(first, unit_of(to - 1) - first + 1);
 }
 
 // Asks for what is missing of a range, as far as slots and fill ids go.
@@ -200,7 +195,7 @@ bool StoreAdapter::ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent) {
     const uint64_t alike = missing & (from_disk ? on_disk : ~on_disk);
     const uint32_t count = static_cast<uint32_t>(std::countr_one(alike >> first));
     push_fill(slot, first, count, urgent, from_disk);
-    missing &= ~run_of(first, count);
+    missing &= ~run_of_units(first, count);
   }
   return true;
 }
@@ -212,7 +207,7 @@ void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_c
   // The object may end within its last unit.
   const uint64_t length =
       std::min(uint64_t{unit_count} << unit_shift_, config_.size_bytes - offset);
-  const uint64_t units = run_of(first_unit, unit_count);
+  const uint64_t units = run_of_units(first_unit, unit_count);
   table_.ask(slot, units, urgent);
   const uint32_t id = fills_.take({.units = units,
                                    .slot = slot,
