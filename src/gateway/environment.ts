@@ -31,7 +31,12 @@ export function cleanEnvironment(from = process.env): Record<string, string> {
 
 /** What `ublk-nbd-helper leave` needs of a server process's environment. */
 export function outsideOf(from: NodeJS.ProcessEnv): Record<string, string> {
-  return { [OUTSIDE]: from[OUTSIDE] ?? '' };
+  return { [OUTSIDE]: placeOutside(from) };
+}
+
+/** Mount namespace and root folder of whoever launched it; empty where the launcher did not. */
+export function placeOutside(from: NodeJS.ProcessEnv): string {
+  return from[OUTSIDE] ?? '';
 }
 
 /** True where systemd is the service manager (sd_booted(3)). */

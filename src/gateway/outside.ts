@@ -5,7 +5,7 @@
  * mounts, among them those on its own disk.
  */
 import { readdir, stat } from 'node:fs/promises';
-import { outsideOf } from './environment.ts';
+import { placeOutside } from './environment.ts';
 
 /**
  * What goes before an absolute path without symbolic links. A server process has the mounts of the
@@ -13,7 +13,7 @@ import { outsideOf } from './environment.ts';
  * it has no other mounts, and where nobody is left outside.
  */
 export async function rootOutside(env = process.env): Promise<string> {
-  const [wanted = ''] = Object.values(outsideOf(env));
+  const wanted = placeOutside(env);
   if (wanted === '' || (await placeOf('self')) === wanted) return '';
   const candidates = [String(process.ppid), ...(await readdir('/proc').catch(() => []))];
   for (const pid of candidates) {

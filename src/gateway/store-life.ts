@@ -97,19 +97,12 @@ export class StoreLife implements Serving {
   }
 
   counters(): Readonly<Record<string, bigint>> {
-    const stats = this.#store.stats();
-    const disk = {
-      cachedBytes: stats.cachedBytes,
-      cacheReadBytes: stats.cacheReadBytes,
-      cacheWrittenBytes: stats.cacheWrittenBytes,
-      cacheCorruptBytes: stats.cacheCorruptBytes,
-      cacheSkippedBytes: stats.cacheSkippedBytes,
-    };
+    const { hits, misses, fills, filledBytes, ...disk } = this.#store.stats();
     return {
-      cacheHits: stats.hits,
-      cacheMisses: stats.misses,
-      fetches: stats.fills,
-      fetchedBytes: stats.filledBytes,
+      cacheHits: hits,
+      cacheMisses: misses,
+      fetches: fills,
+      fetchedBytes: filledBytes,
       ...(this.#cache === undefined ? {} : disk),
     };
   }
