@@ -11,11 +11,9 @@ import { readSize } from '../src/protocols/size.ts';
 import { usageError } from './command.ts';
 
 /** Four chunks, and the largest buffer that every supported Node.js has. */
-const MINIMUM_MEMORY_BYTES = 4n << 20n;
-const MAXIMUM_MEMORY_BYTES = 4n << 30n;
+const MEMORY_BYTES = [4n << 20n, 4n << 30n] as const;
 /** Less is memory's work; and the messages carry it as a number. */
-const MINIMUM_DISK_BYTES = 64n << 20n;
-const MAXIMUM_DISK_BYTES = BigInt(Number.MAX_SAFE_INTEGER);
+const DISK_BYTES = [64n << 20n, BigInt(Number.MAX_SAFE_INTEGER)] as const;
 
 export const httpOptions = {
   'cache-memory': {
@@ -64,19 +62,31 @@ export function httpConnectOptions(
     throw usageError(`--${name} is for HTTP images`, 'leave it out, or name a target http://…');
   }
   return {
-    ...(memory === undefined ? {} : { cacheMemoryBytes: memoryBytes(memory) }),
+    ...memoryOptions(memory),
     ...diskOptions(args),
     ...(headerFile === undefined ? {} : { headerFile: resolve(headerFile) }),
     ...(caFile === undefined ? {} : { caFile: resolve(caFile) }),
   };
 }
 
-function memoryBytes(text: string): number {
+/** Throws UNBD_USAGE, with what `hint` says to write, outside `minimum` to `maximum`. */
+function bytesOf(
+  option: keyof HttpArguments,
+  text: string,
+  [minimum, maximum]: readonly [minimum: bigint, maximum: bigint],
+  hint: string,
+): number {
   const bytes = readSize(text);
-  if (bytes === undefined || bytes < MINIMUM_MEMORY_BYTES || bytes > MAXIMUM_MEMORY_BYTES) {
-    throw usageError(`cache-memory '${text}' cannot be used`, 'write 4M to 4G, such as 256M');
+  if (bytes === undefined || bytes < minimum || bytes > maximum) {
+    throw usageError(`${option} '${text}' cannot be used`, hint);
   }
   return Number(bytes);
+}
+
+function memoryOptions(text: string | undefined): Partial<ConnectOptions> {
+  if (text === undefined) return {};
+  const hint = 'write 4M to 4G, such as 256M';
+  return { cacheMemoryBytes: bytesOf('cache-memory', text, MEMORY_BYTES, hint) };
 }
 
 function diskOptions({ cache, 'cache-size': size }: HttpArguments): Partial<ConnectOptions> {
@@ -86,9 +96,9 @@ function diskOptions({ cache, 'cache-size': size }: HttpArguments): Partial<Conn
     throw usageError('--cache-size is for a cache on disk', 'add --cache DIR');
   }
   const cacheDirectory = withoutLinks(resolve(cache));
-  return size === undefined
-    ? { cacheDirectory }
-    : { cacheDirectory, cacheSizeBytes: diskBytes(size) };
+  if (size === undefined) return { cacheDirectory };
+  const hint = 'write 64M to 8191T, such as 50G';
+  return { cacheDirectory, cacheSizeBytes: bytesOf('cache-size', size, DISK_BYTES, hint) };
 }
 
 /** What the path means now, wherever links may lead later. Its last part need not be there. */
@@ -101,12 +111,4 @@ function withoutLinks(path: string): string {
     }
   }
   return path;
-}
-
-function diskBytes(text: string): number {
-  const bytes = readSize(text);
-  if (bytes === undefined || bytes < MINIMUM_DISK_BYTES || bytes > MAXIMUM_DISK_BYTES) {
-    throw usageError(`cache-size '${text}' cannot be used`, 'write 64M to 8191T, such as 50G');
-  }
-  return Number(bytes);
 }
