@@ -31,7 +31,8 @@ struct Fill {
   uint32_t length_bytes = 0;
   uint32_t id = 0;
   Kind kind = Kind::kRead;
-  bool urgent = false;  // a request waits for it; otherwise it is read-ahead
+  bool urgent = false;      // a request waits for it; otherwise it is read ahead
+  bool background = false;  // and nobody is known to want it: it comes after everything else
 };
 
 struct FillReport {

@@ -15,11 +15,13 @@ constexpr napi_type_tag kTag = {0x756e62642d636163, 0x68652d66696c6521};
 }  // namespace
 
 Napi::Function CacheBinding::define(Napi::Env env) {
-  return DefineClass(env, "CacheFile",
-                     {InstanceAccessor<&CacheBinding::cached_bytes>("cachedBytes"),
-                      InstanceAccessor<&CacheBinding::chunks>("chunks"),
-                      InstanceMethod<&CacheBinding::verify>("verify"),
-                      InstanceMethod<&CacheBinding::close>("close")});
+  return DefineClass(
+      env, "CacheFile",
+      {InstanceAccessor<&CacheBinding::cached_bytes>("cachedBytes"),
+       InstanceAccessor<&CacheBinding::chunks>("chunks"),
+       InstanceMethod<&CacheBinding::save>("save"), InstanceMethod<&CacheBinding::commit>("commit"),
+       InstanceMethod<&CacheBinding::verify>("verify"),
+       InstanceMethod<&CacheBinding::close>("close")});
 }
 
 CacheBinding::CacheBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CacheBinding>(info) {
@@ -68,6 +70,29 @@ Napi::Value CacheBinding::cached_bytes(const Napi::CallbackInfo& info) {
 Napi::Value CacheBinding::chunks(const Napi::CallbackInfo& info) {
   if (!is_open(info.Env())) return info.Env().Undefined();
   return Napi::Number::New(info.Env(), file_->chunks());
+}
+
+void CacheBinding::save(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!is_open(env)) return;
+  const bool is_pair = info.Length() >= 2 && info[0].IsNumber() && info[1].IsTypedArray() &&
+                       info[1].As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
+  const uint32_t chunk = is_pair ? info[0].As<Napi::Number>().Uint32Value() : UINT32_MAX;
+  if (!is_pair || chunk >= file_->chunks() ||
+      info[1].As<Napi::Uint8Array>().ByteLength() != file_->length_of(chunk)) {
+    Napi::TypeError::New(env, "save needs a chunk and all its bytes").ThrowAsJavaScriptException();
+    return;
+  }
+  const auto bytes = info[1].As<Napi::Uint8Array>();
+  const int result =
+      file_->save(chunk, reinterpret_cast<const std::byte*>(bytes.Data()), bytes.ByteLength());
+  if (result < 0) errno_error(env, -result, "").ThrowAsJavaScriptException();
+}
+
+void CacheBinding::commit(const Napi::CallbackInfo& info) {
+  if (!is_open(info.Env())) return;
+  const int result = file_->commit();
+  if (result < 0) errno_error(info.Env(), -result, "").ThrowAsJavaScriptException();
 }
 
 Napi::Value CacheBinding::verify(const Napi::CallbackInfo& info) {

@@ -1,5 +1,5 @@
 // Owns: CacheFile of src/gateway/native-cache.ts: an entry of the cache on disk, seen from JS. JS
-// thread only, which waits for the disk in the constructor and in verify().
+// thread only, which waits for the disk in the constructor, and in save(), commit() and verify().
 // Must not: be verified while a store has it; its queue's thread uses it then.
 #pragma once
 
@@ -22,6 +22,8 @@ class CacheBinding : public Napi::ObjectWrap<CacheBinding> {
  private:
   Napi::Value cached_bytes(const Napi::CallbackInfo& info);
   Napi::Value chunks(const Napi::CallbackInfo& info);
+  void save(const Napi::CallbackInfo& info);
+  void commit(const Napi::CallbackInfo& info);
   Napi::Value verify(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
   bool is_open(Napi::Env env) const;

@@ -70,6 +70,18 @@ bool read_cache(const Napi::Object& spec, const store::StoreConfig& config,
   return result == 0;
 }
 
+// Without the property nothing is prefetched. It needs a cache.
+bool read_prefetch(const Napi::Object& spec, bool has_cache, store::StoreConfig* config) {
+  Napi::Value prefetch = spec.Get("prefetch");
+  if (prefetch.IsUndefined()) return true;
+  bool ok = prefetch.IsObject() && has_cache;
+  if (!ok) complain(spec.Env(), "prefetch", "an object, beside a cache", &ok);
+  if (!ok) return false;
+  config->prefetches = true;
+  config->prefetch_bytes_per_s = read_uint64(prefetch.As<Napi::Object>(), "bytesPerS", &ok);
+  return ok;
+}
+
 }  // namespace
 
 Napi::Function StoreBinding::define(Napi::Env env) {
@@ -88,7 +100,9 @@ StoreBinding::StoreBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<St
     return;
   }
   if (!read_config(info[0].As<Napi::Object>(), &shared_.config) ||
-      !read_cache(info[0].As<Napi::Object>(), shared_.config, &shared_.parts.cache))
+      !read_cache(info[0].As<Napi::Object>(), shared_.config, &shared_.parts.cache) ||
+      !read_prefetch(info[0].As<Napi::Object>(), shared_.parts.cache.file != nullptr,
+                     &shared_.config))
     return;
   int result = Arena::create(shared_.config.memory_bytes, &shared_.parts.arena);
   if (result == 0) {
@@ -132,6 +146,7 @@ Napi::Value StoreBinding::take(const Napi::CallbackInfo& info) {
     object.Set("kind", fill.kind == Fill::Kind::kRead ? "read" : "promote");
     object.Set("id", number(fill.id));
     object.Set("urgent", Napi::Boolean::New(env, fill.urgent));
+    object.Set("background", Napi::Boolean::New(env, fill.background));
     object.Set("offsetBytes", number(fill.offset_bytes));
     object.Set("lengthBytes", number(fill.length_bytes));
     object.Set("arenaOffsetBytes", number(fill.arena_offset_bytes));

@@ -37,6 +37,15 @@ void pin(int dev_id, const std::vector<unsigned>& cpus) {
   ::sched_setaffinity(0, sizeof(chosen), &chosen);
 }
 
+// A batch thread gets its fair share as any other; only, when it is woken it does not push aside
+// what runs. Whoever wakes a queue's thread (the driver, in the name of who submits; the network,
+// while the backend sends) is about to sleep anyway, and would be switched to once more for that.
+// A policy that somebody chose for the process is left alone.
+void do_not_preempt() {
+  sched_param none{};
+  if (::sched_getscheduler(0) == SCHED_OTHER) ::sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 }  // namespace
 
 int create_queue_thread(pthread_t* thread, void* (*main)(void*), void* argument) {
@@ -54,6 +63,7 @@ void become_queue_thread(unsigned index, int dev_id, const std::vector<unsigned>
   std::snprintf(name, sizeof(name), "ublk-q%u", index);
   ::pthread_setname_np(::pthread_self(), name);
   pin(dev_id, cpus);
+  do_not_preempt();
   ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
 

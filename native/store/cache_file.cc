@@ -215,9 +215,7 @@ void CacheFile::find(uint32_t chunk) {
 }
 
 uint64_t CacheFile::units_of(uint32_t chunk) const {
-  const uint64_t start = uint64_t{chunk} * chunk_bytes_;
-  const uint64_t length = std::min<uint64_t>(chunk_bytes_, size_bytes_ - start);
-  return ~uint64_t{0} >> (kUnitsPerChunk - (length + unit_bytes_ - 1) / unit_bytes_);
+  return ~uint64_t{0} >> (kUnitsPerChunk - (length_of(chunk) + unit_bytes_ - 1) / unit_bytes_);
 }
 
 bool CacheFile::is_whole(uint32_t chunk) const {
@@ -261,6 +259,40 @@ uint64_t CacheFile::bytes_of(uint32_t chunk, uint64_t units) const {
   const uint64_t bytes = static_cast<uint64_t>(std::popcount(units)) * unit_bytes_;
   const bool has_last = chunk == chunks_ - 1 && (units & ~(units_of(chunk) >> 1)) != 0;
   return has_last ? bytes - (unit_bytes_ - 1 - (size_bytes_ - 1) % unit_bytes_) : bytes;
+}
+
+int CacheFile::save(uint32_t chunk, const std::byte* bytes, size_t length_bytes) {
+  UN_ASSERT(chunk < chunks_ && length_bytes == length_of(chunk));
+  const uint64_t units = units_of(chunk);
+  if (records_[chunk].present == units) return 0;
+  // In memory alone: what the map promises is what is written.
+  drop(chunk, units);
+  const auto count = static_cast<unsigned>(std::popcount(units));
+  const std::unique_ptr<void, decltype(&std::free)> memory(
+      std::aligned_alloc(kAlignment, chunk_bytes_), &std::free);
+  auto* const whole = static_cast<std::byte*>(memory.get());
+  if (whole == nullptr) return -ENOMEM;
+  std::memcpy(whole, bytes, length_bytes);
+  const size_t padded = size_t{count} * unit_bytes_;
+  std::memset(whole + length_bytes, 0, padded - length_bytes);
+  const int result = write_at(data_.get(), whole, padded, uint64_t{chunk} * chunk_bytes_);
+  if (result < 0) return result;
+  for (unsigned unit = 0; unit < count; ++unit)
+    set_sum(chunk, unit, whole + size_t{unit} * unit_bytes_);
+  saved_.push_back(chunk);
+  return 0;
+}
+
+// As a store does it: the data first.
+int CacheFile::commit() {
+  if (::fdatasync(data_.get()) != 0) return -errno;
+  for (const uint32_t chunk : saved_) {
+    keep(chunk, units_of(chunk));
+    const int result = write_at(map_.get(), &records_[chunk], sizeof(Record), record_offset(chunk));
+    if (result < 0) return result;
+  }
+  saved_.clear();
+  return ::fdatasync(map_.get()) == 0 ? 0 : -errno;
 }
 
 int CacheFile::verify(uint32_t chunk, uint64_t* checked_bytes, uint64_t* dropped_bytes) {

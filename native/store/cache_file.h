@@ -75,6 +75,16 @@ class CacheFile {
   // Of which something was present when the file was opened, in ascending order.
   const std::vector<uint32_t>& chunks_found() const { return chunks_found_; }
 
+  // Writes all of a chunk that is not there as a whole; its last bytes may be missing where the
+  // object ends. In the map, and durable, after commit(). Both return 0 or -errno; not while a
+  // store has the file.
+  int save(uint32_t chunk, const std::byte* bytes, size_t length_bytes);
+  int commit();
+  uint64_t length_of(uint32_t chunk) const {
+    const uint64_t start = uint64_t{chunk} * chunk_bytes_;
+    return size_bytes_ - start < chunk_bytes_ ? size_bytes_ - start : chunk_bytes_;
+  }
+
   // Reads what is present of a chunk and drops, also in the map, what does not have its sum.
   // Returns 0 or -errno; not while a store has the file.
   int verify(uint32_t chunk, uint64_t* checked_bytes, uint64_t* dropped_bytes);
@@ -106,6 +116,7 @@ class CacheFile {
   Record* records_ = nullptr;
   uint64_t cached_bytes_ = 0;
   std::vector<uint32_t> chunks_found_;
+  std::vector<uint32_t> saved_;  // since the last commit()
 };
 
 }  // namespace unbd::store

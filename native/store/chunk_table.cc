@@ -67,8 +67,15 @@ uint32_t ChunkTable::insert(uint64_t chunk) {
   return slot;
 }
 
+uint32_t ChunkTable::insert_cold(uint64_t chunk) {
+  const uint32_t slot = insert(chunk);
+  if (slot != kNone) slots_[slot].cold = true;
+  return slot;
+}
+
 void ChunkTable::touch(uint32_t slot) {
   if (slot == evictable_.newest() || !slots_[slot].listed) return;
+  slots_[slot].cold = false;
   unlink(slot);
   link_newest(slot);
 }
@@ -140,7 +147,7 @@ void ChunkTable::settle(uint32_t slot) {
     unlink(slot);
     ++pinned_;
   } else {
-    link_newest(slot);
+    settled.cold ? link_oldest(slot) : link_newest(slot);
     --pinned_;
   }
 }
@@ -148,6 +155,11 @@ void ChunkTable::settle(uint32_t slot) {
 void ChunkTable::link_newest(uint32_t slot) {
   slots_[slot].listed = true;
   evictable_.push_newest(slots_.data(), slot);
+}
+
+void ChunkTable::link_oldest(uint32_t slot) {
+  slots_[slot].listed = true;
+  evictable_.push_oldest(slots_.data(), slot);
 }
 
 void ChunkTable::unlink(uint32_t slot) {

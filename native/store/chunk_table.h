@@ -28,6 +28,7 @@ class ChunkTable {
     uint32_t newer = 0;
     uint32_t saves = 0;   // writes of its units to the cache on disk that are under way
     bool held = false;    // by who goes through its waiting tags
+    bool cold = false;    // nobody has asked for it: it goes before everything that was used
     bool listed = false;  // among those that may be evicted
   };
 
@@ -37,13 +38,18 @@ class ChunkTable {
   // Takes a free slot, or the least recently used one that may be evicted, for a chunk that has
   // none. kNone: every slot is pinned. It may be evicted again until something is asked for.
   uint32_t insert(uint64_t chunk);
+  // For a chunk that is brought without anybody asking for it, as long as that is so.
+  uint32_t insert_cold(uint64_t chunk);
   void touch(uint32_t slot);  // it was used
   const Slot& at(uint32_t slot) const { return slots_[slot]; }
   uint32_t pinned() const { return pinned_; }  // how many slots nothing may evict now
   uint32_t size() const { return static_cast<uint32_t>(slots_.size()); }
 
   void ask(uint32_t slot, uint64_t units, bool urgent);
-  void promote(uint32_t slot, uint64_t units) { slots_[slot].ahead &= ~units; }
+  void promote(uint32_t slot, uint64_t units) {
+    slots_[slot].ahead &= ~units;
+    slots_[slot].cold = false;
+  }
   void land(uint32_t slot, uint64_t units);
   void give_up(uint32_t slot, uint64_t units);
 
@@ -62,6 +68,7 @@ class ChunkTable {
   void unindex(uint64_t chunk);
   void settle(uint32_t slot);
   void link_newest(uint32_t slot);
+  void link_oldest(uint32_t slot);
   void unlink(uint32_t slot);
 
   std::vector<Slot> slots_;

@@ -19,6 +19,9 @@ struct StoreConfig {
   uint32_t chunk_bytes = 1 << 20;  // what is evicted as one, and the most that a fill brings
   uint32_t maximum_window_bytes = 16 << 20;  // of read-ahead; 0: none
 
+  bool prefetches = false;            // all of it, to the cache on disk, which there is then
+  uint64_t prefetch_bytes_per_s = 0;  // at most; 0: as fast as it goes
+
   static constexpr uint32_t kMinimumChunkBytes = 64 << 10;
   static constexpr uint32_t kMaximumChunkBytes = 16 << 20;
   static constexpr uint64_t kMinimumSlots = 4;

@@ -11,8 +11,8 @@ namespace unbd::store {
 class alignas(128) StoreCounters {
  public:
   enum Name : unsigned {
-    kHits,    // reads that were answered at once
-    kMisses,  // reads that had to wait
+    kHits,    // reads that were answered at once, or straight from the cache on disk
+    kMisses,  // reads that had to wait for a fill
     kFills,   // ranges that the source was asked for
     kBytesFilled,
     kCachedBytes,        // what the cache on disk holds now

@@ -26,11 +26,12 @@ int DiskCache::make_parts(std::shared_ptr<CacheFile> file, uint64_t limit_bytes,
   return 0;
 }
 
-DiskCache::DiskCache(const CacheParts& parts, StoreCounters& counters)
+DiskCache::DiskCache(const CacheParts& parts, StoreCounters& counters, unsigned depth)
     : parts_(parts),
       file_(*parts.file),
       counters_(counters),
-      chunks_(reinterpret_cast<Chunk*>(parts.memory->data())) {
+      chunks_(reinterpret_cast<Chunk*>(parts.memory->data())),
+      reads_into_(depth) {
   for (const uint32_t chunk : file_.chunks_found()) {
     chunks_[chunk].readable = file_.record(chunk).present;
     use(chunk);
@@ -62,6 +63,8 @@ void DiskCache::on_cqe(uint64_t payload, int32_t result) {
   switch (static_cast<Kind>(payload >> kKindShift)) {
     case Kind::kRead:
       return on_read(index, result);
+    case Kind::kReadInto:
+      return on_read_into(index, result);
     case Kind::kWrite:
       return on_written(index, result);
     case Kind::kSync:
@@ -107,9 +110,10 @@ void DiskCache::on_read(uint32_t fill_id, int32_t result) {
     const uint32_t unit = range.first_unit + at;
     const uint64_t bit = uint64_t{1} << unit;
     const std::byte* const bytes = range.bytes + uint64_t{at} * file_.unit_bytes();
-    // Each time: the file may have been cut off by somebody since the last.
     if (file_.is_sum_right(range.chunk, unit, bytes)) good |= bit;
   }
+  // Another read may have found in the meantime that one of them is lost.
+  chunk.checked |= good & chunk.readable;
   counters_.add(StoreCounters::kCacheReadBytes, file_.bytes_of(range.chunk, good));
   const uint64_t bad = range.units() & ~good;
   if (bad != 0) {
@@ -119,15 +123,44 @@ void DiskCache::on_read(uint32_t fill_id, int32_t result) {
   owner_->cache_has_read(fill_id, good);
 }
 
+void DiskCache::read_into(uint32_t tag, const Piece& piece) {
+  Chunk& chunk = chunks_[piece.chunk];
+  UN_ASSERT((chunk.checked & piece.units) == piece.units);
+  reads_into_[tag] = piece;
+  ++reads_in_flight_;
+  ++chunk.in_flight;
+  use(piece.chunk);
+  io_uring_sqe* const sqe = stage(Kind::kReadInto, tag);
+  io_uring_prep_read(sqe, file_.data_fd(), piece.into, piece.length_bytes, piece.offset_bytes);
+}
+
+// Short is what a file gives that somebody has cut off: it is as lost as what cannot be read.
+void DiskCache::on_read_into(uint32_t tag, int32_t result) {
+  const Piece& piece = reads_into_[tag];
+  Chunk& chunk = chunks_[piece.chunk];
+  --reads_in_flight_;
+  --chunk.in_flight;
+  const bool is_good = result == static_cast<int32_t>(piece.length_bytes);
+  if (is_good) {
+    counters_.add(StoreCounters::kCacheReadBytes, piece.length_bytes);
+  } else if (result == -EINVAL) {
+    // O_DIRECT on a disk of large blocks; whole units it has written, and gives back.
+    reads_parts_ = false;
+  } else {
+    const uint64_t bad = piece.units & chunk.readable;
+    counters_.add(StoreCounters::kCacheCorruptBytes, file_.bytes_of(piece.chunk, bad));
+    forget(piece.chunk, bad);
+  }
+  owner_->cache_has_read_into(tag, is_good);
+}
+
 bool DiskCache::write(uint32_t slot, const Range& range) {
   Chunk& chunk = chunks_[range.chunk];
   UN_ASSERT((chunk.readable & range.units()) == 0);
   const uint64_t bytes = file_.bytes_of(range.chunk, range.units());
-  const bool may_write =
-      parts_.may_write->load(std::memory_order_relaxed) && !is_broken_ && !is_stopping_;
   // Before room is made: what else of the chunk is there must not go for that.
   ++chunk.in_flight;
-  if (!may_write || chunk.is_evicted || free_write_ == kNone || !make_room(bytes)) {
+  if (!may_write() || chunk.is_evicted || free_write_ == kNone || !make_room(bytes)) {
     --chunk.in_flight;
     skip(range);
     return false;
@@ -196,6 +229,7 @@ void DiskCache::forget(uint32_t number, uint64_t units) {
   chunk.readable &= ~gone;
   chunk.unsynced &= ~gone;
   chunk.committing &= ~gone;
+  chunk.checked &= ~gone;
   file_.drop(number, gone);
   mark_dirty(number);
 }

@@ -7,12 +7,16 @@
 // The way of a unit: fetched into the arena, written to the data file (from then on it can be read
 // here), synced together with others, and only then marked as present in the map. What is killed
 // on this way is fetched again by a successor.
+//
+// The way back: whole units into the arena, and against their sums, the first time; from then on
+// what a request wants of them straight into its buffer.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "adapter/adapter.h"
 #include "base/arena.h"
@@ -40,6 +44,9 @@ class DiskCache {
    public:
     // Of the read with this fill's id; all units that are not good have to be fetched.
     virtual void cache_has_read(uint32_t fill_id, uint64_t good_units) = 0;
+    // All that read_into() was asked for this tag; or none of it, and its units are absent now, or
+    // not to be read so.
+    virtual void cache_has_read_into(uint32_t tag, bool is_good) = 0;
     // The slot's bytes are not needed any more.
     virtual void cache_has_written(uint32_t slot) = 0;
 
@@ -55,6 +62,14 @@ class DiskCache {
     uint64_t units() const { return run_of_units(first_unit, unit_count); }
   };
 
+  struct Piece {
+    uint32_t chunk;
+    uint64_t units;         // in which it lies
+    uint64_t offset_bytes;  // of the object, a multiple of a page, as length_bytes
+    uint32_t length_bytes;
+    std::byte* into;  // aligned to a page; it belongs to the disk until that has read
+  };
+
   // The data is synced when so much is written, or kSyncDelayMs after the first of it.
   static constexpr uint64_t kSyncBytes = 16 << 20;
   static constexpr unsigned kSyncDelayMs = 1000;
@@ -68,16 +83,23 @@ class DiskCache {
   // Returns 0 or -errno.
   static int make_parts(std::shared_ptr<CacheFile> file, uint64_t limit_bytes, CacheParts* parts);
 
-  // parts.file is not null. Payloads of its CQEs are not 0.
-  DiskCache(const CacheParts& parts, StoreCounters& counters);
+  // parts.file is not null; depth: the tags are 0 … depth - 1. Payloads of its CQEs are not 0.
+  DiskCache(const CacheParts& parts, StoreCounters& counters, unsigned depth);
   ~DiskCache();
   DiskCache(const DiskCache&) = delete;
   DiskCache& operator=(const DiskCache&) = delete;
 
   void start(Ring& ring, Owner& owner, EventSink& events);
   uint64_t present(uint64_t chunk) const { return chunks_[chunk].readable; }
+  // Of present: had its sum when it was read since the start, so that read_into() may have it.
+  uint64_t checked(uint64_t chunk) const { return reads_parts_ ? chunks_[chunk].checked : 0; }
   // range is present.
   void read(uint32_t fill_id, const Range& range);
+  // units are checked. A tag has one such read at a time.
+  void read_into(uint32_t tag, const Piece& piece);
+  bool may_write() const {
+    return parts_.may_write->load(std::memory_order_relaxed) && !is_broken_ && !is_stopping_;
+  }
   // False: it is not written, and nothing is told of it later. range is not present.
   bool write(uint32_t slot, const Range& range);
   // range, which was fetched, is not written; counts it.
@@ -90,7 +112,16 @@ class DiskCache {
   bool stopped() const;
 
  private:
-  enum class Kind : uint8_t { kRead = 1, kWrite, kSync, kRecord, kEvictRecord, kPunch, kTimer };
+  enum class Kind : uint8_t {
+    kRead = 1,
+    kReadInto,
+    kWrite,
+    kSync,
+    kRecord,
+    kEvictRecord,
+    kPunch,
+    kTimer,
+  };
   static constexpr int kKindShift = 48;
   static constexpr uint32_t kNone = UINT32_MAX;
   static constexpr unsigned kMaxLooksForVictim = 64;
@@ -99,6 +130,7 @@ class DiskCache {
     uint64_t readable;    // written, or found at the start
     uint64_t unsynced;    // of readable: perhaps not durable
     uint64_t committing;  // of readable: durable when the sync under way has ended
+    uint64_t checked;     // of readable: had its sum when it was read
     uint32_t older;       // LruList's
     uint32_t newer;
     uint32_t next_dirty;
@@ -128,6 +160,7 @@ class DiskCache {
   io_uring_sqe* stage(Kind kind, uint64_t index);
   uint64_t place_of(const Range& range) const;
   void on_read(uint32_t fill_id, int32_t result);
+  void on_read_into(uint32_t tag, int32_t result);
   void on_written(uint32_t number, int32_t result);
   void pad_and_sum(const Range& range);
   void use(uint32_t chunk);
@@ -156,6 +189,7 @@ class DiskCache {
   uint64_t used_bytes_ = 0;  // readable, or being written
 
   std::array<Range, kMaxFills> reads_{};
+  std::vector<Piece> reads_into_;  // by tag
   std::array<Write, kMaxWrites> writes_{};
   uint32_t free_write_ = 0;
   unsigned reads_in_flight_ = 0;
@@ -169,7 +203,8 @@ class DiskCache {
   bool timer_runs_ = false;
   bool is_due_ = false;
   bool is_stopping_ = false;
-  bool is_broken_ = false;  // nothing is written any more, whatever is allowed
+  bool reads_parts_ = true;  // of units
+  bool is_broken_ = false;   // nothing is written any more, whatever is allowed
   int told_error_ = 0;
 
   Ring* ring_ = nullptr;

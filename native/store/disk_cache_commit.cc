@@ -74,6 +74,7 @@ void DiskCache::on_synced(int32_t result) {
     } else {
       set_used(used_bytes_ - file_.bytes_of(number, units));
       chunk.readable &= ~units;
+      chunk.checked &= ~units;
     }
   }
   write_records();

@@ -21,6 +21,7 @@ class FillTable {
     uint32_t landed_bytes = 0;
     uint32_t first_unit = 0;
     bool urgent = false;
+    bool background = false;
     bool from_disk = false;  // from the cache; the source does not know it
     bool live = false;
   };

@@ -26,6 +26,16 @@ class LruList {
     newest_ = number;
   }
 
+  void push_oldest(Thing* things, uint32_t number) {
+    things[number].older = kNone;
+    things[number].newer = oldest_;
+    if (oldest_ == kNone)
+      newest_ = number;
+    else
+      things[oldest_].older = number;
+    oldest_ = number;
+  }
+
   void remove(Thing* things, uint32_t number) {
     const Thing& removed = things[number];
     if (removed.older == kNone)

@@ -12,16 +12,21 @@ ReadAhead::Range ReadAhead::on_read(uint64_t offset_bytes, uint64_t end_bytes) {
   ++uses_;
   Stream* stream = find(offset_bytes);
   if (stream == nullptr) {
-    least_recently_used() = {.next = end_bytes, .last_use = uses_, .window_bytes = 0};
+    least_recently_used() = {.next = end_bytes,
+                             .last_use = uses_,
+                             .read_bytes = end_bytes - offset_bytes,
+                             .window_bytes = 0};
     return {};
   }
   stream->last_use = uses_;
   // What lies behind was read in disorder, or once more: the stream has not moved.
   if (end_bytes > stream->next) {
     stream->next = end_bytes;
-    const uint64_t wider =
-        std::max<uint64_t>(kFirstWindowBytes, uint64_t{stream->window_bytes} * 2);
-    stream->window_bytes = static_cast<uint32_t>(std::min<uint64_t>(wider, maximum_window_bytes_));
+    stream->read_bytes += end_bytes - offset_bytes;
+    const uint64_t wider = std::max<uint64_t>(
+        {kFirstWindowBytes, uint64_t{stream->window_bytes} * 2, stream->read_bytes});
+    stream->window_bytes = static_cast<uint32_t>(
+        std::min<uint64_t>({wider, stream->read_bytes * kEvidence, maximum_window_bytes_}));
   }
   return {.from = std::min(stream->next, size_bytes_),
           .to = std::min(stream->next + stream->window_bytes, size_bytes_)};
@@ -35,7 +40,8 @@ ReadAhead::Stream* ReadAhead::find(uint64_t offset_bytes) {
     if (stream.last_use == 0) continue;
     const bool is_behind = offset_bytes < stream.next;
     const uint64_t distance = is_behind ? stream.next - offset_bytes : offset_bytes - stream.next;
-    const uint64_t bound = is_behind ? kBehindBytes : stream.window_bytes + kAheadBytes;
+    const uint64_t bound = std::min(is_behind ? kBehindBytes : stream.window_bytes + kAheadBytes,
+                                    stream.read_bytes * kEvidence);
     if (distance > bound || distance >= nearest_distance) continue;
     nearest = &stream;
     nearest_distance = distance;

@@ -23,6 +23,11 @@ class ReadAhead {
   static constexpr uint64_t kBehindBytes = 1 << 20;
   static constexpr uint64_t kAheadBytes = 512 << 10;
 
+  // Of what a stream has read so far: neither is more than that read ahead of it, nor may a read be
+  // further from where the stream was expected to go on. So random reads, which now and then come
+  // to lie near each other, are no sequence and bring little that nobody asked for.
+  static constexpr uint64_t kEvidence = 4;
+
   // maximum_window_bytes 0: no read-ahead.
   ReadAhead(uint64_t size_bytes, uint32_t maximum_window_bytes)
       : size_bytes_(size_bytes), maximum_window_bytes_(maximum_window_bytes) {}
@@ -32,8 +37,9 @@ class ReadAhead {
 
  private:
   struct Stream {
-    uint64_t next = 0;      // where it goes on
-    uint64_t last_use = 0;  // 0: never
+    uint64_t next = 0;        // where it goes on
+    uint64_t last_use = 0;    // 0: never
+    uint64_t read_bytes = 0;  // while it moved on
     uint32_t window_bytes = 0;
   };
 

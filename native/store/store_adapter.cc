@@ -18,6 +18,9 @@
 namespace unbd::store {
 namespace {
 
+// In so many pieces a window is asked for.
+constexpr uint64_t kWindowPieces = 8;
+
 constexpr uint64_t kEventUserData = make_user_data(UserDataKind::kAdapter, 0);
 
 }  // namespace
@@ -33,10 +36,13 @@ StoreAdapter::StoreAdapter(const StoreConfig& config, StoreParts parts, unsigned
       links_(depth) {
   UN_ASSERT(config_.is_valid());
   UN_ASSERT(parts_.arena->size_bytes() >= uint64_t{config_.slots()} << chunk_shift_);
+  UN_ASSERT(!config_.prefetches || parts_.cache.file != nullptr);
   if (parts_.cache.file == nullptr) return;
   UN_ASSERT(parts_.cache.file->size_bytes() == config_.size_bytes &&
             parts_.cache.file->chunk_bytes() == config_.chunk_bytes);
-  disk_.emplace(parts_.cache, *parts_.counters);
+  disk_.emplace(parts_.cache, *parts_.counters, depth);
+  if (config_.prefetches)
+    prefetch_.emplace(parts_.cache.file->chunks(), config_.slots(), config_.prefetch_bytes_per_s);
 }
 
 StoreAdapter::~StoreAdapter() {
@@ -48,6 +54,7 @@ int StoreAdapter::start(Ring& ring, CompletionSink& sink, EventSink& events) {
   ring_ = &ring;
   sink_ = &sink;
   if (disk_) disk_->start(ring, *this, events);
+  if (prefetch_) prefetch_->start(ring);
   stage_event_wait();
   return 0;
 }
@@ -62,6 +69,7 @@ void StoreAdapter::stage_event_wait() {
 // Fills that the source has not ended stay with the bridge, which both sides keep alive.
 void StoreAdapter::stop() {
   stopping_ = true;
+  if (prefetch_) prefetch_->stop();
   if (disk_) disk_->stop();
   if (!waits_for_event_) return;
   io_uring_sqe* const sqe = ring_->get_sqe();
@@ -70,17 +78,19 @@ void StoreAdapter::stop() {
 }
 
 bool StoreAdapter::stopped() const {
-  return stopping_ && !waits_for_event_ && in_flight_ == 0 && (!disk_ || disk_->stopped());
+  return stopping_ && !waits_for_event_ && in_flight_ == 0 && (!disk_ || disk_->stopped()) &&
+         (!prefetch_ || prefetch_->stopped());
 }
 
-// Fills in flight may still land: their slots stay pinned until they end.
+// Fills in flight may still land: their slots stay pinned until they end. A buffer that the disk
+// reads into is given back when it has.
 void StoreAdapter::fail_all(int error) {
   failure_ = error;
   for (uint32_t slot = 0; slot < table_.size() && in_flight_ > 0; ++slot)
     table_.drop_waiting(slot);
   starved_ = {};
   for (Tag& tag : tags_)
-    if (tag.state != State::kIdle) finish(tag, -error);
+    if (tag.state == State::kWaiting || tag.state == State::kStarved) finish(tag, -error);
 }
 
 void StoreAdapter::submit(std::span<const Request> batch) {
@@ -105,19 +115,19 @@ void StoreAdapter::read(const Request& request) {
   ++in_flight_;
   advance(request.tag);
   if (tag.state == State::kStarved) links_.push_back(starved_, request.tag);
-  const bool is_hit = tag.state == State::kIdle;
+  const bool is_hit = tag.state == State::kIdle || tag.state == State::kReading;
   parts_.counters->add(is_hit ? StoreCounters::kHits : StoreCounters::kMisses, 1);
   read_ahead(request.offset_bytes, request.offset_bytes + request.length_bytes);
 }
 
-// Afterwards the tag is idle, waits in its slot's list, or is starved, which the caller puts into
-// its place in that list.
+// Afterwards the tag is idle, is read for by the disk, waits in its slot's list, or is starved,
+// which the caller puts into its place in that list.
 void StoreAdapter::advance(uint32_t number) {
   Tag& tag = tags_[number];
   copy_present(tag);
   if (tag.cursor_bytes == end_of(tag)) [[likely]]
     finish(tag, static_cast<int32_t>(tag.request.length_bytes));
-  else
+  else if (!disk_ || !read_from_disk(number))
     want(number);
 }
 
@@ -131,14 +141,25 @@ void StoreAdapter::copy_present(Tag& tag) {
     const uint32_t run = static_cast<uint32_t>(std::countr_one(table_.at(slot).present >> unit));
     if (run == 0) return;
     table_.touch(slot);
-    const uint64_t chunk_start = chunk << chunk_shift_;
-    const uint64_t run_end = chunk_start + (uint64_t{unit + run} << unit_shift_);
-    const uint64_t length = std::min(run_end, end) - tag.cursor_bytes;
-    const uint64_t place = (uint64_t{slot} << chunk_shift_) + (tag.cursor_bytes - chunk_start);
-    std::memcpy(tag.request.buffer + (tag.cursor_bytes - tag.request.offset_bytes),
-                parts_.arena->data() + place, length);
-    tag.cursor_bytes += length;
+    const uint64_t run_end = (chunk << chunk_shift_) + (uint64_t{unit + run} << unit_shift_);
+    copy_from(slot, tag, std::min(run_end, end));
   }
+}
+
+// A distant origin sends what a unit has over ten packets only when these are acknowledged, a round
+// trip later: who can do without that does not wait for it.
+void StoreAdapter::copy_part(Tag& tag, uint32_t slot, const Part& part) {
+  if (tag.cursor_bytes < part.from_bytes || tag.cursor_bytes >= part.to_bytes) return;
+  copy_from(slot, tag, std::min(part.to_bytes, end_of(tag)));
+}
+
+// From the tag's cursor on, all within the slot's chunk.
+void StoreAdapter::copy_from(uint32_t slot, Tag& tag, uint64_t to_bytes) {
+  const uint64_t within = tag.cursor_bytes & (config_.chunk_bytes - 1);
+  std::memcpy(tag.request.buffer + (tag.cursor_bytes - tag.request.offset_bytes),
+              parts_.arena->data() + (uint64_t{slot} << chunk_shift_) + within,
+              to_bytes - tag.cursor_bytes);
+  tag.cursor_bytes = to_bytes;
 }
 
 // The tag's next byte is absent: asks for all that the request still needs, and waits for the first
@@ -176,6 +197,8 @@ void StoreAdapter::ask(uint64_t from_bytes, uint64_t to_bytes, bool urgent) {
 
 // False: no slot or no fill id is free for it.
 bool StoreAdapter::ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent) {
+  // What will be read straight from disk needs no place in memory before.
+  if (!urgent && disk_ && (units & ~disk_->checked(chunk)) == 0) return true;
   uint32_t slot = table_.find(chunk);
   if (slot == ChunkTable::kNone) {
     // The id first: a slot is not to be evicted for nothing.
@@ -194,14 +217,17 @@ bool StoreAdapter::ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent) {
     const bool from_disk = (on_disk >> first & 1) != 0;
     const uint64_t alike = missing & (from_disk ? on_disk : ~on_disk);
     const uint32_t count = static_cast<uint32_t>(std::countr_one(alike >> first));
-    push_fill(slot, first, count, urgent, from_disk);
+    push_fill(slot, first, count, urgent ? Lane::kUrgent : Lane::kAhead, from_disk);
     missing &= ~run_of_units(first, count);
   }
   return true;
 }
 
-void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent,
-                             bool from_disk) {
+// Returns its id.
+uint32_t StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, Lane lane,
+                                 bool from_disk) {
+  const bool urgent = lane == Lane::kUrgent;
+  const bool background = lane == Lane::kBackground;
   const uint64_t within = uint64_t{first_unit} << unit_shift_;
   const uint64_t offset = (table_.at(slot).chunk << chunk_shift_) + within;
   // The object may end within its last unit.
@@ -214,10 +240,11 @@ void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_c
                                    .length_bytes = static_cast<uint32_t>(length),
                                    .first_unit = first_unit,
                                    .urgent = urgent,
+                                   .background = background,
                                    .from_disk = from_disk});
   if (from_disk) {
     disk_->read(id, range_on_disk(slot, first_unit, unit_count));
-    return;
+    return id;
   }
   const bool pushed =
       parts_.bridge->push({.offset_bytes = offset,
@@ -225,9 +252,11 @@ void StoreAdapter::push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_c
                            .length_bytes = static_cast<uint32_t>(length),
                            .id = id,
                            .kind = Fill::Kind::kRead,
-                           .urgent = urgent});
+                           .urgent = urgent,
+                           .background = background});
   UN_ASSERT(pushed);
   parts_.counters->add(StoreCounters::kFills, 1);
+  return id;
 }
 
 // Somebody waits now for units that were read ahead. Looks through all fills: it happens once for
@@ -248,10 +277,12 @@ void StoreAdapter::read_ahead(uint64_t offset_bytes, uint64_t end_bytes) {
   const ReadAhead::Range range = read_ahead_.on_read(offset_bytes, end_bytes);
   if (range.from == range.to || !starved_.is_empty()) return;
   uint64_t to = range.to;
-  // A window that goes on a little with each read would be asked for in as little pieces.
+  // A window that goes on a little with each read would be asked for in as little pieces. Of a wide
+  // one several chunks are asked for together, so that the source can bring them by one request.
   if (to - range.from >= config_.chunk_bytes) {
-    const uint64_t chunk_end = (chunk_of(to - 1) + 1) << chunk_shift_;
-    to = std::min(chunk_end, config_.size_bytes);
+    const uint64_t piece =
+        std::max<uint64_t>(config_.chunk_bytes, std::bit_floor((to - range.from) / kWindowPieces));
+    to = std::min((to + piece - 1) & ~(piece - 1), config_.size_bytes);
   }
   ask(range.from, to, false);
 }

@@ -20,6 +20,7 @@
 #include "store/counters.h"
 #include "store/disk_cache.h"
 #include "store/fill_table.h"
+#include "store/prefetch.h"
 #include "store/read_ahead.h"
 #include "store/tag_list.h"
 
@@ -36,21 +37,34 @@ struct StoreParts {
 
 class StoreAdapter final : public Adapter, private DiskCache::Owner {
  public:
-  // config.is_valid(); depth: the tags are 0 … depth - 1.
+  // config.is_valid(), and it prefetches only with a cache; depth: the tags are 0 … depth - 1.
   StoreAdapter(const StoreConfig& config, StoreParts parts, unsigned depth);
   ~StoreAdapter() override;
 
-  unsigned further_sqes() const override { return disk_ ? DiskCache::kMaxSqes : 0; }
+  unsigned further_sqes() const override {
+    return (disk_ ? DiskCache::kMaxSqes : 0) + (prefetch_ ? Prefetch::kMaxSqes : 0);
+  }
   int start(Ring& ring, CompletionSink& sink, EventSink& events) override;
   void submit(std::span<const Request> batch) override;
   void on_cqe(uint64_t payload, int32_t result, uint32_t flags) override;
-  void end_turn() override { parts_.bridge->ring(); }
+  void end_turn() override {
+    if (prefetch_) prefetch_more();
+    parts_.bridge->ring();
+  }
   void fail_all(int error) override;
   void stop() override;
   bool stopped() const override;
 
  private:
-  enum class State : uint8_t { kIdle, kWaiting, kStarved };
+  // Who wants a fill: somebody who waits for it, a reader that will come to it, or nobody yet.
+  enum class Lane : uint8_t { kUrgent, kAhead, kBackground };
+  // kReading: the cache on disk reads into the request's buffer.
+  enum class State : uint8_t { kIdle, kWaiting, kStarved, kReading };
+  // Of the object; what has landed of a unit that is not whole. Empty: from == to.
+  struct Part {
+    uint64_t from_bytes = 0;
+    uint64_t to_bytes = 0;
+  };
   struct Tag {
     Request request{};
     uint64_t cursor_bytes = 0;  // of the object: what lies before it is in the request's buffer
@@ -60,25 +74,40 @@ class StoreAdapter final : public Adapter, private DiskCache::Owner {
   void read(const Request& request);
   void advance(uint32_t tag);
   void copy_present(Tag& tag);
+  void copy_part(Tag& tag, uint32_t slot, const Part& part);
+  void copy_from(uint32_t slot, Tag& tag, uint64_t to_bytes);
   void want(uint32_t tag);
   void ask(uint64_t from_bytes, uint64_t to_bytes, bool urgent);
   bool ask_in_chunk(uint64_t chunk, uint64_t units, bool urgent);
-  void push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, bool urgent,
-                 bool from_disk);
+  uint32_t push_fill(uint32_t slot, uint32_t first_unit, uint32_t unit_count, Lane lane,
+                     bool from_disk);
   void promote(uint32_t slot, uint64_t units);
   void read_ahead(uint64_t offset_bytes, uint64_t end_bytes);
 
   void stage_event_wait();
   void on_report(const FillReport& report);
-  void settle(uint32_t slot, uint64_t landed_units, uint64_t failed_units, int error);
-  void go_on(uint32_t tag, uint32_t slot, uint64_t failed_units, int error);
+  struct Landing {
+    uint64_t units = 0;         // are whole now
+    uint64_t failed_units = 0;  // will not come
+    int error = 0;              // why; 0: they have to be asked for again
+    Part part;
+  };
+  void settle(uint32_t slot, const Landing& landing);
+  void go_on(uint32_t tag, uint32_t slot, const Landing& landing);
   void retry_starved();
 
   // store_disk.cc
   void cache_has_read(uint32_t fill_id, uint64_t good_units) override;
+  void cache_has_read_into(uint32_t tag, bool is_good) override;
   void cache_has_written(uint32_t slot) override;
+  bool read_from_disk(uint32_t tag);
   void save(uint32_t slot, uint32_t first_unit, uint32_t unit_count);
   DiskCache::Range range_on_disk(uint32_t slot, uint32_t first_unit, uint32_t unit_count) const;
+
+  // store_prefetch.cc
+  bool may_prefetch() const;
+  void prefetch_more();
+  bool prefetch_chunk(uint64_t chunk);
 
   void finish(Tag& tag, int32_t result);
 
@@ -99,6 +128,7 @@ class StoreAdapter final : public Adapter, private DiskCache::Owner {
   FillTable fills_;
   ReadAhead read_ahead_;
   std::optional<DiskCache> disk_;
+  std::optional<Prefetch> prefetch_;
   std::vector<Tag> tags_;
   TagLinks links_;
   TagList starved_;  // no slot or no fill id was free; retried in order when a fill has ended

@@ -5,6 +5,12 @@
 #include "store/store_adapter.h"
 
 namespace unbd::store {
+namespace {
+
+// Of memory and ranges, for O_DIRECT on any disk.
+constexpr uint64_t kDirectAlignmentBytes = 4096;
+
+}  // namespace
 
 DiskCache::Range StoreAdapter::range_on_disk(uint32_t slot, uint32_t first_unit,
                                              uint32_t unit_count) const {
@@ -18,16 +24,54 @@ DiskCache::Range StoreAdapter::range_on_disk(uint32_t slot, uint32_t first_unit,
 // What a source has brought. The slot stays where it is until it is written.
 void StoreAdapter::save(uint32_t slot, uint32_t first_unit, uint32_t unit_count) {
   const DiskCache::Range range = range_on_disk(slot, first_unit, unit_count);
-  if (disk_->writes_in_flight() >= table_.size() / 2) {
+  if (disk_->writes_in_flight() >= table_.size() / 2)
     disk_->skip(range);
-    return;
-  }
-  if (disk_->write(slot, range)) table_.begin_save(slot);
+  else if (disk_->write(slot, range))
+    return table_.begin_save(slot);
+  if (!prefetch_) return;
+  // Memory alone has it: it must not be the first that goes.
+  table_.promote(slot, 0);
+  prefetch_->come_back_to(range.chunk);
 }
 
 void StoreAdapter::cache_has_written(uint32_t slot) {
   table_.end_save(slot);
   retry_starved();
+}
+
+// What the disk has and has shown to be right needs no place in memory, and no second copy. False:
+// some of what the request still needs is elsewhere.
+bool StoreAdapter::read_from_disk(uint32_t number) {
+  Tag& tag = tags_[number];
+  const uint64_t from = tag.cursor_bytes;
+  const uint64_t to = end_of(tag);
+  const uint64_t chunk = chunk_of(from);
+  const uint64_t checked = disk_->checked(chunk);
+  if (checked == 0 || chunk_of(to - 1) != chunk) return false;
+  const uint64_t units = units_within(chunk, from, to);
+  if ((units & ~checked) != 0) return false;
+  std::byte* const into = tag.request.buffer + (from - tag.request.offset_bytes);
+  if (((from | to | reinterpret_cast<uintptr_t>(into)) & (kDirectAlignmentBytes - 1)) != 0)
+    return false;
+  // A part of it may be on its way into memory: then it is there sooner.
+  const uint32_t slot = table_.find(chunk);
+  if (slot != ChunkTable::kNone && (table_.at(slot).pending & units) != 0) return false;
+  tag.state = State::kReading;
+  disk_->read_into(number, {.chunk = static_cast<uint32_t>(chunk),
+                            .units = units,
+                            .offset_bytes = from,
+                            .length_bytes = static_cast<uint32_t>(to - from),
+                            .into = into});
+  return true;
+}
+
+void StoreAdapter::cache_has_read_into(uint32_t number, bool is_good) {
+  Tag& tag = tags_[number];
+  UN_ASSERT(tag.state == State::kReading);
+  if (failure_ != 0) return finish(tag, -failure_);
+  if (is_good) return finish(tag, static_cast<int32_t>(tag.request.length_bytes));
+  advance(number);
+  if (tag.state == State::kStarved) links_.push_back(starved_, number);
 }
 
 // What was not good is missing again, and whoever waits for it asks for it.
@@ -37,7 +81,7 @@ void StoreAdapter::cache_has_read(uint32_t fill_id, uint64_t good_units) {
   const uint32_t slot = fill.slot;
   const uint64_t bad_units = fill.units & ~good_units;
   fills_.give_back(fill_id);
-  settle(slot, good_units, bad_units, 0);
+  settle(slot, {.units = good_units, .failed_units = bad_units});
   retry_starved();
 }
 

@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/assert.h"
@@ -98,7 +100,12 @@ class CacheEntry {
   std::shared_ptr<store::CacheFile> open() const { return open(spec_); }
   static std::shared_ptr<store::CacheFile> open(const store::CacheFileSpec& spec) {
     std::shared_ptr<store::CacheFile> file;
-    const int result = store::CacheFile::open(spec, &file);
+    int result = store::CacheFile::open(spec, &file);
+    // The kernel ends a ring, and gives back the files that its requests had, a moment later.
+    for (int tries = 0; result == -EAGAIN && tries < 1000; ++tries) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      result = store::CacheFile::open(spec, &file);
+    }
     if (result != 0) std::printf("# open: %s\n", ::strerror(-result));
     UN_ASSERT(result == 0 && file != nullptr);
     return file;

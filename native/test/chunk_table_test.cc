@@ -38,6 +38,29 @@ TEST("the least recently used slot goes, and none that is pending, held or waite
   CHECK(table.at(0).pending == 2 && table.at(0).ahead == 2 && table.at(0).present == 0);
 }
 
+TEST("what nobody has asked for goes first, until somebody does") {
+  ChunkTable table(4);
+  for (uint64_t chunk = 10; chunk < 12; ++chunk)
+    table.insert(chunk);
+  for (uint32_t slot = 2; slot < 4; ++slot) {
+    CHECK(table.insert_cold(10 + slot) == slot);
+    table.ask(slot, 3, false);
+    table.land(slot, 3);
+  }
+  // The one that was brought last is the first to go.
+  CHECK(table.insert_cold(20) == 3);
+  table.ask(3, 1, false);
+  table.promote(3, 1);
+  table.land(3, 1);
+  CHECK(table.insert(21) == 2);
+  CHECK(table.insert_cold(22) == 0);
+  table.ask(0, 1, false);
+  table.land(0, 1);
+  table.touch(0);
+  CHECK(table.insert(23) == 1);
+  CHECK(table.insert(24) == 3 && table.insert(25) == 2 && table.insert(26) == 0);
+}
+
 TEST("any order of chunks is found as a map finds it, and goes in the order of use") {
   const unsigned seed = static_cast<unsigned>(std::time(nullptr));
   std::printf("# seed %u\n", seed);

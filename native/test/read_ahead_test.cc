@@ -2,6 +2,8 @@
 // Must not: look into its streams.
 #include "store/read_ahead.h"
 
+#include <algorithm>
+
 #include "test/check.h"
 
 using unbd::store::ReadAhead;
@@ -47,7 +49,8 @@ TEST("a window of 0 never reads ahead, and a small bound bounds the first window
     const uint64_t end = (at + 1) * 4096;
     CHECK(is_empty(none.on_read(at * 4096, end)));
     const ReadAhead::Range range = small.on_read(at * 4096, end);
-    if (at > 0) CHECK(is_range(range, end, end + 64 * kKib));
+    // Up to four times what was read.
+    if (at > 0) CHECK(is_range(range, end, end + std::min(end * 4, 64 * kKib)));
   }
 }
 
@@ -55,17 +58,40 @@ TEST("reads in disorder belong to their stream; those behind do not move it") {
   ReadAhead read_ahead(1024 * kMib, 16 * kMib);
   read_ahead.on_read(8 * kMib, 8 * kMib + 128 * kKib);
   CHECK(is_range(read_ahead.on_read(8 * kMib + 512 * kKib, 8 * kMib + 640 * kKib),
-                 8 * kMib + 640 * kKib, 8 * kMib + 768 * kKib));
+                 8 * kMib + 640 * kKib, 8 * kMib + 896 * kKib));
   CHECK(is_range(read_ahead.on_read(8 * kMib + 128 * kKib, 8 * kMib + 256 * kKib),
-                 8 * kMib + 640 * kKib, 8 * kMib + 768 * kKib));
+                 8 * kMib + 640 * kKib, 8 * kMib + 896 * kKib));
   const uint64_t next = 8 * kMib + 640 * kKib;
   CHECK(is_empty(read_ahead.on_read(next - kMib - 512, next - kMib)));
   ReadAhead edge(1024 * kMib, 16 * kMib);
-  edge.on_read(8 * kMib - 4096, 8 * kMib);
+  edge.on_read(8 * kMib - 128 * kKib, 8 * kMib);
   CHECK(!is_empty(edge.on_read(8 * kMib + 512 * kKib, 8 * kMib + 516 * kKib)));
   ReadAhead beyond(1024 * kMib, 16 * kMib);
-  beyond.on_read(8 * kMib - 4096, 8 * kMib);
+  beyond.on_read(8 * kMib - 256 * kKib, 8 * kMib);
   CHECK(is_empty(beyond.on_read(8 * kMib + 512 * kKib + 512, 8 * kMib + 516 * kKib + 512)));
+}
+
+TEST("little that was read is little evidence: reads near each other are no sequence") {
+  for (const uint64_t gap : {16 * kKib + 512, 512 * kKib}) {
+    ReadAhead ahead(1024 * kMib, 16 * kMib);
+    ahead.on_read(8 * kMib, 8 * kMib + 4 * kKib);
+    CHECK(is_empty(ahead.on_read(8 * kMib + 4 * kKib + gap, 8 * kMib + 8 * kKib + gap)));
+    ReadAhead behind(1024 * kMib, 16 * kMib);
+    behind.on_read(8 * kMib, 8 * kMib + 4 * kKib);
+    CHECK(is_empty(behind.on_read(8 * kMib + 4 * kKib - gap, 8 * kMib + 8 * kKib - gap)));
+  }
+}
+
+TEST("large reads widen the window faster, and never to more than four times what was read") {
+  ReadAhead read_ahead(uint64_t{1} << 30, 64 * kMib);
+  uint64_t widest = 0;
+  for (uint64_t at = 0; at < 32; ++at) {
+    const ReadAhead::Range range = read_ahead.on_read(at * kMib, (at + 1) * kMib);
+    CHECK(range.to - range.from <= (at + 1) * 4 * kMib);
+    widest = std::max(widest, range.to - range.from);
+    if (at == 1) CHECK(is_range(range, 2 * kMib, 4 * kMib));
+  }
+  CHECK(widest == 64 * kMib);
 }
 
 TEST("eight streams run side by side; a ninth takes the place of the least recently used") {

@@ -3,8 +3,11 @@
 // Runs on the test's thread, as the queue and as the source.
 // Must not: depend on time, or need a disk that is really full: another file takes the place of the
 // cache's own.
+#include <unistd.h>
+
 #include <random>
 
+#include "base/fd.h"
 #include "test/check.h"
 #include "test/store_session.h"
 
@@ -32,6 +35,20 @@ StoreConfig roomy() {
 constexpr uint64_t kMarginBytes = 33 * kChunk;
 constexpr uint64_t kOverheadBytes = 64 * kKib;
 
+// The disk has all of it, and has shown that once; memory has the last four chunks.
+struct AllChecked {
+  AllChecked() { UN_ASSERT(session.read_and_save_all() && session.read_and_save_all()); }
+  static StoreConfig narrow() {
+    StoreConfig config = roomy();
+    config.memory_bytes = 4 * kChunk;
+    return config;
+  }
+
+  const StoreConfig config = narrow();
+  const CacheEntry entry{config};
+  StoreSession session{config, entry};
+};
+
 }  // namespace
 
 TEST("a data file that is cut off, or cannot be read, is as one that has nothing") {
@@ -57,6 +74,53 @@ TEST("a data file that is cut off, or cannot be read, is as one that has nothing
     CHECK(session.count(StoreCounters::kCacheCorruptBytes) == lost);
     CHECK(session.count(StoreCounters::kCachedBytes) == config.size_bytes - lost);
   }
+}
+
+TEST("what was right once and is cut off since is fetched again") {
+  AllChecked all;
+  StoreSession& session = all.session;
+  CHECK(session.source().asked_bytes() == all.config.size_bytes);
+  CHECK(::truncate(all.entry.data().c_str(), 6 * kKib) == 0);
+  session.cache().may_write->store(false);
+  CHECK(session.read(0, 4 * kKib) && session.source().asked_bytes() == all.config.size_bytes);
+  CHECK(session.read(4 * kKib, 8 * kKib));
+  CHECK(session.count(StoreCounters::kCacheCorruptBytes) == 8 * kKib);
+  CHECK(session.source().asked_bytes() == all.config.size_bytes + 8 * kKib);
+}
+
+TEST("a disk that gives no parts of units is read by whole ones") {
+  AllChecked all;
+  StoreSession& session = all.session;
+  const uint64_t before = session.count(StoreCounters::kCacheReadBytes);
+  const int data_fd = session.cache().file->data_fd();
+  const Fd kept(::dup(data_fd));
+  // What has nothing to read says EINVAL.
+  session.replace(data_fd, "/proc/self/ns/user", O_RDONLY);
+  unbd::test::StoreHarness& harness = session.harness();
+  harness.read(0, 4 * kKib, 4 * kKib);
+  harness.turn();
+  CHECK(!harness.done(0));
+  CHECK(::dup3(kept.get(), data_fd, O_CLOEXEC) == data_fd);
+  while (!harness.done(0))
+    harness.turn();
+  CHECK(harness.result(0) == 4 * kKib && session.read(0, 2 * kKib));
+  CHECK(session.source().asked_bytes() == all.config.size_bytes);
+  CHECK(session.count(StoreCounters::kCacheCorruptBytes) == 0);
+  CHECK(session.count(StoreCounters::kCacheReadBytes) == before + 8 * kKib);
+}
+
+TEST("nothing is read into a request after it was failed, nor after the end") {
+  AllChecked all;
+  StoreSession& session = all.session;
+  unbd::test::StoreHarness& harness = session.harness();
+  for (uint16_t tag = 0; tag < 8; ++tag)
+    harness.read(tag, tag * 4 * kKib, 4 * kKib);
+  harness.adapter().fail_all(EIO);
+  for (uint16_t tag = 0; tag < 8; ++tag)
+    CHECK(!harness.done(tag));
+  harness.end();
+  for (uint16_t tag = 0; tag < 8; ++tag)
+    CHECK(harness.done(tag) && harness.result(tag) == -EIO);
 }
 
 TEST("a full disk is told of once, and what it does not take is counted") {
@@ -169,6 +233,7 @@ TEST("what is cached stays within the limit, and so does what the disk gives for
         if (at % 10 != 0) continue;
         CHECK(entry.data_bytes_on_disk() <= kLimit + kMarginBytes + kOverheadBytes);
       }
+      session.settle();
       CHECK(session.count(StoreCounters::kCacheWrittenBytes) > 0);
       CHECK(session.harness().warnings() == 0);
     }

@@ -40,6 +40,10 @@ Round run_round(const StoreConfig& config, const CacheEntry& entry, uint64_t lim
   RandomSource source(config, harness, options);
   Round round{.outcome = read_at_random(config, harness, options.seed, reads)};
   UN_ASSERT(harness.count(StoreCounters::kCachedBytes) <= limit_bytes);
+  // Who read has what it wanted, perhaps before the unit around that was there.
+  const bool brings_no_more = config.maximum_window_bytes == 0 && !config.prefetches;
+  while (brings_no_more && options.error_percent == 0 && !source.is_idle(harness))
+    harness.turn();
   // While the source still brings what was read ahead.
   harness.end();
   source.join();
@@ -70,6 +74,38 @@ TEST("with memory, room and a good source each byte is asked for once over all r
     CHECK(verified.dropped_bytes == 0 && verified.kept_bytes == filled - skipped);
     CHECK(filled <= config.size_bytes + skipped);
   }
+}
+
+TEST("a background fill beside random reads brings each byte once, and all of them in the end") {
+  const StoreConfig config{.size_bytes = (16 << 20) + 512,
+                           .memory_bytes = 8 << 20,
+                           .chunk_bytes = 64 << 10,
+                           .maximum_window_bytes = 1 << 20,
+                           .prefetches = true};
+  const CacheEntry entry(config);
+  uint64_t filled = 0;
+  uint64_t skipped = 0;
+  for (int at = 0; at < 4; ++at) {
+    const Round round = run_round(config, entry, CacheEntry::kNoLimit,
+                                  {.seed = new_seed(), .sleep_percent = 20}, 100);
+    CHECK(round.outcome.served == 100 && round.corrupt_bytes == 0 && round.warnings == 0);
+    CHECK(entry.verify().dropped_bytes == 0);
+    filled += round.filled_bytes;
+    skipped += round.skipped_bytes;
+  }
+  {
+    StoreHarness harness(config, entry.parts());
+    RandomSource source(config, harness, {.seed = new_seed(), .fills_all_slots = false});
+    while (harness.count(StoreCounters::kCachedBytes) < config.size_bytes)
+      harness.turn();
+    harness.end();
+    source.join();
+    filled += harness.count(StoreCounters::kBytesFilled);
+    skipped += harness.count(StoreCounters::kCacheSkippedBytes);
+  }
+  CHECK(entry.verify().kept_bytes == config.size_bytes);
+  // What a round's end cut off was brought in part and not written.
+  CHECK(filled <= config.size_bytes + skipped + 4 * 256 * config.chunk_bytes);
 }
 
 TEST("rounds with little memory and a low limit are right, and leave an entry that is") {

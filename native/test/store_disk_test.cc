@@ -74,6 +74,44 @@ TEST("what has left the memory is read from disk in the same session") {
   CHECK(session.count(StoreCounters::kCacheReadBytes) > 0);
 }
 
+TEST("what had its checksum once is read as it is wanted, not by whole units") {
+  const StoreConfig config{.size_bytes = 8 * kMib,
+                           .memory_bytes = 4 * kMib,
+                           .chunk_bytes = kMib,
+                           .maximum_window_bytes = 0};
+  const CacheEntry entry(config);
+  StoreSession session(config, entry);
+  CHECK(session.read_and_save_all());
+  CHECK(session.read_and_save_all());
+  const auto read_bytes = [&] { return session.count(StoreCounters::kCacheReadBytes); };
+  const uint64_t before = read_bytes();
+  CHECK(before >= 4 * kMib);
+  // The last four chunks are in memory, and stay there whatever is read of the others.
+  CHECK(session.read(kMib + 8 * kKib, 4 * kKib) && session.read(2 * kMib, 64 * kKib));
+  CHECK(read_bytes() == before + 68 * kKib);
+  // Not aligned, or across a chunk's end: by the way through the memory.
+  CHECK(session.read(3 * kMib + 512, 1024) && read_bytes() == before + 84 * kKib);
+  CHECK(session.read(kMib - 4 * kKib, 8 * kKib) && read_bytes() == before + 116 * kKib);
+  CHECK(session.read(7 * kMib, kMib) && read_bytes() == before + 116 * kKib);
+  CHECK(session.source().asked_bytes() == config.size_bytes);
+}
+
+TEST("a sequence of what had its checksum is not read ahead into memory") {
+  StoreConfig config = narrow();
+  config.maximum_window_bytes = 64 * kKib;
+  const CacheEntry entry(config);
+  StoreSession session(config, entry);
+  for (int round = 0; round < 2; ++round)
+    CHECK(session.read_and_save_all());
+  for (uint64_t at = 0; at < 16 * 64 * kKib; at += 16 * kKib)
+    CHECK(session.read(at, 16 * kKib));
+  // What was in memory still is.
+  const uint64_t before = session.count(StoreCounters::kCacheReadBytes);
+  CHECK(session.read(23 * 64 * kKib, 64 * kKib));
+  CHECK(session.count(StoreCounters::kCacheReadBytes) == before);
+  CHECK(session.source().asked_bytes() == config.size_bytes);
+}
+
 TEST("one read takes from disk what is there, and asks the source for nothing else") {
   const StoreConfig config = roomy();
   const CacheEntry entry(config);

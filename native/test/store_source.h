@@ -42,6 +42,12 @@ class RandomSource {
     thread_.join();
   }
   uint64_t promotions() const { return promotions_; }  // after join()
+  // Whether all that was asked for has landed, as the queue has heard of it; without errors.
+  bool is_idle(const StoreHarness& harness) const {
+    using enum store::StoreCounters::Name;
+    return harness.count(kFills) == accepted_.load() &&
+           harness.count(kBytesFilled) == accepted_bytes_.load();
+  }
 
  private:
   // What stands in a slot of the arena, as far as was asked for.
@@ -91,6 +97,8 @@ class RandomSource {
     judge_in_flight(fill, chunk, slot);
     if (options_.fills_all_slots) judge_standing(fill, chunk, slot);
     live_[fill.id] = {.fill = fill, .landed_bytes = 0};
+    accepted_bytes_ += fill.length_bytes;
+    ++accepted_;
   }
 
   // What is in flight to the slot is of the same chunk, and of other units of it; what is in flight
@@ -153,6 +161,8 @@ class RandomSource {
   std::map<uint32_t, Live> live_;
   std::map<uint64_t, Standing> standing_;
   uint64_t promotions_ = 0;
+  std::atomic<uint64_t> accepted_ = 0;
+  std::atomic<uint64_t> accepted_bytes_ = 0;
   std::atomic<bool> over_{false};
   std::thread thread_;  // last: it runs at once
 };
