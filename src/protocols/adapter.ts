@@ -27,7 +27,19 @@ export type Target =
   | { readonly kind: 'memory'; readonly sizeBytes: bigint; readonly text: string }
   | { readonly kind: 'file'; readonly path: string; readonly text: string }
   /** `url` as the user gave it, without user name, password and fragment; `text` has no query. */
-  | { readonly kind: 'http'; readonly url: string; readonly text: string };
+  | { readonly kind: 'http'; readonly url: string; readonly text: string }
+  | {
+      readonly kind: 's3';
+      readonly bucket: string;
+      /** As S3 has it, nothing encoded. */
+      readonly key: string;
+      /** The version that was named; undefined: the current one. */
+      readonly versionId?: string;
+      readonly text: string;
+    };
+
+/** An object of which a device is made by ranges: it has an ObjectIdentity, a store and a cache. */
+export type ObjectTarget = Extract<Target, { readonly kind: 'http' | 's3' }>;
 
 /**
  * A connected stream, as the handshake uses it. It reads nothing that was not asked for, so that
@@ -81,6 +93,19 @@ export interface ObjectIdentity {
   readonly etag: string;
   /** Last-Modified as the origin wrote it (RFC 9110, 8.8.2); empty where there is none. */
   readonly lastModified: string;
+  /** The version of an object in S3, where its bucket keeps versions: it never changes. */
+  readonly versionId?: string;
+}
+
+/** What was asked of an origin by this process, and how soon it answered. */
+export interface SourceTraffic {
+  /** Requests that were sent, every attempt and redirect counted. */
+  readonly requests: number;
+  /**
+   * From the sending of a request to the first byte of its body, ms: of so many requests (above 0
+   * to 1) no longer than this. Undefined where no body has begun yet.
+   */
+  firstByteMs(quantile: number): number | undefined;
 }
 
 /** One contiguous range to read. */
@@ -91,9 +116,18 @@ export interface SourceRead {
   readonly into: Uint8Array;
   /** Somebody waits for it; false: it is read ahead. */
   readonly urgent: boolean;
+  /** While it is not urgent: after all that is read ahead. */
+  readonly background?: boolean;
   readonly signal: AbortSignal;
   /** So many bytes from the start of `into` are there and right; grows with each call. */
   landed(bytes: number): void;
+}
+
+/** The whole object. */
+export interface WholeRead {
+  readonly signal: AbortSignal;
+  /** The next bytes, from so many of the object on; only until it returns. */
+  piece(bytes: Uint8Array, atBytes: number): void;
 }
 
 /**
@@ -103,11 +137,19 @@ export interface SourceRead {
 export interface Source {
   readonly info: BackendInfo;
   readonly identity: ObjectIdentity;
+  /** Undefined where nobody counts. */
+  readonly traffic?: SourceTraffic;
   /**
    * Resolves when all of `into` has landed. Rejects with a SourceError, soon after an abort too;
    * what had landed before is right all the same, and nothing is written to `into` after that.
    */
   read(read: SourceRead): Promise<void>;
+  /**
+   * Where the origin sends no ranges, and whoever opened it takes that: all of the object in order.
+   * Resolves after its last byte was given to `piece`, whose throwing ends it; rejects with a
+   * SourceError. Each read of a range transfers all that lies before it.
+   */
+  readWhole?(read: WholeRead): Promise<void>;
   /** Ends connections; reads that are under way reject. */
   close(): Promise<void>;
 }

@@ -6,8 +6,8 @@
  * in a message.
  *
  * Forms: `HOST[:PORT][/EXPORT]`, `nbd://`, `nbd+unix://`, `nbd+vsock://` (NBD URI specification),
- * `http://`, `https://`, `null:SIZE`, `memory:SIZE`, `file:PATH`. A host that is called `null`,
- * `memory` or `file` is written `nbd://null`.
+ * `http://`, `https://`, `s3://BUCKET/KEY[?versionId=ID]`, `null:SIZE`, `memory:SIZE`, `file:PATH`.
+ * A host that is called `null`, `memory` or `file` is written `nbd://null`.
  */
 import { resolve } from 'node:path';
 import type { Endpoint, Target } from './adapter.ts';
@@ -15,6 +15,7 @@ import { MAXIMUM_SIZE_BYTES } from './geometry.ts';
 import { httpText, parseHttpUrl } from './http/url.ts';
 import { parseAuthority } from './nbd/authority.ts';
 import { decodePercent, encodePercent, parseNbdUri } from './nbd/uri.ts';
+import { parseS3Uri, s3Text } from './s3/uri.ts';
 import { formatSize, readSize } from './size.ts';
 import { checkExportName, malformed } from './target-error.ts';
 
@@ -39,7 +40,6 @@ const REFUSED_SCHEMES: Readonly<Record<string, readonly [why: string, cure: stri
   'nbds+vsock': ['TLS is not supported yet', 'use nbd+vsock://'],
   'nbd+tcp': ['nbd+tcp is not a scheme of the NBD URI specification', 'write nbd://'],
   'nbd+ssh': ['nbd+ssh runs a command and is not supported', 'use an ssh tunnel and nbd://'],
-  s3: ['S3 images are not supported yet', 'serve the image with: nbdkit S3'],
 };
 
 /**
@@ -70,11 +70,17 @@ function parseParts(text: string, options: TargetOptions): TargetParts {
     }
     return { kind: 'http', url: parseHttpUrl(text, scheme) };
   }
+  if (scheme === 's3') {
+    if (options.exportName !== undefined) {
+      throw malformed(text, 'an S3 image has no exports', 'leave out -N');
+    }
+    return parseS3Uri(text, uri[2]);
+  }
   if (!NBD_SCHEMES.has(scheme)) {
     throw malformed(
       text,
       `the scheme ${scheme}:// is unknown`,
-      'use nbd://, nbd+unix://, https:// or host:port',
+      'use nbd://, nbd+unix://, https://, s3:// or host:port',
     );
   }
   const { endpoint, exportName } = parseNbdUri(text, scheme, uri[2]);
@@ -147,6 +153,7 @@ function parseSize(text: string, size: string): bigint {
 export function formatTarget(target: TargetParts): string {
   if (target.kind === 'file') return `file:${target.path}`;
   if (target.kind === 'http') return httpText(target.url);
+  if (target.kind === 's3') return s3Text(target);
   if (target.kind !== 'nbd') return `${target.kind}:${formatSize(target.sizeBytes)}`;
   const { endpoint, exportName } = target;
   const path = exportName === '' ? '' : `/${encodePercent(exportName)}`;

@@ -14,6 +14,8 @@ export type AnswerHeaders = Readonly<Record<string, string | string[] | undefine
 export interface Answer {
   readonly status: number;
   readonly headers: AnswerHeaders;
+  /** Of an answer that is heard out; see `Heard` in body.ts. */
+  readonly body?: string;
 }
 
 /** `bytes 0-511/1024` (RFC 9110, 14.4), both ends included; the total is undefined for `*`. */

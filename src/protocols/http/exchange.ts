@@ -6,7 +6,9 @@
  */
 import type { Dispatcher } from 'undici';
 import { SourceError } from '../source/source-error.ts';
+import type { Traffic } from '../source/traffic.ts';
 import { type Answer, type AnswerHeaders, wrongAnswer } from './answer.ts';
+import { type Body, Heard, placed } from './body.ts';
 import { isReset, networkError, type Trouble, timeoutError } from './failures.ts';
 import type { Connection, Pools } from './pools.ts';
 import { addressText } from './url.ts';
@@ -23,8 +25,13 @@ export interface Request {
   readonly into: Uint8Array;
   /** A SourceError that is its reason becomes the error of the exchange. */
   readonly signal: AbortSignal;
-  /** Whether the body is wanted; what it throws ends the exchange. */
-  judge(answer: Answer): 'take' | 'leave';
+  /**
+   * Whether the body is wanted: in `into`, not at all, or as the text of a refusal. What it throws
+   * ends the exchange.
+   */
+  judge(answer: Answer): 'take' | 'leave' | 'hear';
+  /** Of an answer that is taken: what its body is for, where that is not `into`. */
+  body?(answer: Answer): Body | undefined;
   landed(bytes: number): void;
 }
 
@@ -36,13 +43,13 @@ export interface Request {
  * is no failure of the origin: the request is sent once more on another connection.
  */
 export async function exchange(pools: Pools, request: Request): Promise<Answer> {
-  const first = new Exchange(request);
+  const first = new Exchange(request, pools.traffic);
   try {
     return await first.run(pools);
   } catch (error) {
     if (!first.metAnEndedConnection) throw error;
   }
-  return new Exchange(request).run(pools);
+  return new Exchange(request, pools.traffic).run(pools);
 }
 
 class Exchange implements Dispatcher.DispatchHandler {
@@ -50,6 +57,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   metAnEndedConnection = false;
 
   readonly #request: Request;
+  readonly #traffic: Traffic;
   readonly #promise: Promise<Answer>;
   #resolve: (answer: Answer) => void = () => {};
   #reject: (error: unknown) => void = () => {};
@@ -57,14 +65,18 @@ class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined;
   #timer: NodeJS.Timeout | undefined;
   #answer: Answer | undefined;
+  #body: Body | undefined;
+  #heard: Heard | undefined;
   #receivedBytes = 0;
+  #sentAtMs = 0;
   #isSent = false;
   #isReused = false;
   #hasBegun = false;
   #isDone = false;
 
-  constructor(request: Request) {
+  constructor(request: Request, traffic: Traffic) {
     this.#request = request;
+    this.#traffic = traffic;
     this.#promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -95,6 +107,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (this.#isDone) throw new Error('nobody waits for it');
     this.#controller = controller;
     this.#isSent = true;
+    this.#sentAtMs = performance.now();
+    this.#traffic.sent();
     this.#isReused = this.#connection.requests > 0;
     this.#connection.requests += 1;
     clearTimeout(this.#timer);
@@ -115,8 +129,11 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#timer?.refresh();
     const answer = { status, headers };
     try {
-      if (this.#request.judge(answer) === 'take') {
+      const verdict = this.#request.judge(answer);
+      if (verdict !== 'leave') {
         this.#answer = answer;
+        if (verdict === 'hear') this.#heard = new Heard();
+        this.#body = this.#heard ?? this.#request.body?.(answer) ?? placed(this.#request);
         return;
       }
     } catch (error) {
@@ -129,27 +146,38 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, piece: Buffer): void {
-    if (this.#isDone) return;
-    const { into, subject } = this.#request;
-    if (piece.length > into.length - this.#receivedBytes) {
-      this.#fail(wrongAnswer(subject, `it sends more than the ${into.length} bytes asked for`));
+    const body = this.#body;
+    if (this.#isDone || body === undefined || this.#answer === undefined) return;
+    const { lengthBytes } = body;
+    const atBytes = this.#receivedBytes;
+    if (lengthBytes !== undefined && piece.length > lengthBytes - atBytes) {
+      const text = `it sends more than the ${lengthBytes} bytes asked for`;
+      this.#fail(wrongAnswer(this.#request.subject, text));
       return;
     }
     this.#timer?.refresh();
-    into.set(piece, this.#receivedBytes);
+    if (atBytes === 0 && this.#heard === undefined) {
+      this.#traffic.began(performance.now() - this.#sentAtMs);
+    }
     this.#receivedBytes += piece.length;
-    this.#request.landed(this.#receivedBytes);
+    try {
+      if (body.take(piece, atBytes) === 'more') return;
+      this.#finish(this.#answer);
+      this.#drop();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   onResponseEnd(): void {
     if (this.#isDone || this.#answer === undefined) return;
-    const { into, subject } = this.#request;
-    if (this.#receivedBytes === into.length) {
+    const lengthBytes = this.#body?.lengthBytes;
+    if (lengthBytes === undefined || this.#receivedBytes === lengthBytes) {
       this.#finish(this.#answer);
       return;
     }
-    const text = `it sends ${this.#receivedBytes} of ${into.length} bytes`;
-    this.#fail(wrongAnswer(subject, text));
+    const text = `it sends ${this.#receivedBytes} of ${lengthBytes} bytes`;
+    this.#fail(wrongAnswer(this.#request.subject, text));
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, cause: Error): void {
@@ -188,7 +216,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   #finish(answer: Answer): void {
     this.#end();
-    this.#resolve(answer);
+    this.#resolve(this.#heard === undefined ? answer : { ...answer, body: this.#heard.text });
   }
 
   #fail(error: unknown): void {

@@ -83,6 +83,7 @@ const CERTIFICATE =
 
 export function networkError(trouble: Trouble): SourceError {
   const { subject, host, isSent, receivedBytes, cause } = trouble;
+  if (cause instanceof SourceError) return cause;
   const code = codeOf(cause);
   const failure = (kind: ErrorCode, why: string, hint: string) =>
     new SourceError(kind, `${subject}: ${why}`, { hint, cause });

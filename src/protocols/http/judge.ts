@@ -17,19 +17,12 @@ const MAXIMUM_SOURCE_BYTES = BigInt(Number.MAX_SAFE_INTEGER);
  * cannot be read by ranges, has no size or is too large, and what a status or a wrong answer is.
  */
 export function judgeOpening(answer: answers.Answer, subject: string): ObjectIdentity {
+  if (answer.status === 200) throw noRanges(answer, subject);
   const unusable = (why: string, hint: string) =>
     new SourceError('UNBD_EXPORT_UNUSABLE', `${subject} cannot be a device: ${why}`, { hint });
-  const empty = () => unusable('its size is 0', 'give it a size at the origin');
-  if (answer.status === 200) {
-    if (answers.header(answer, 'content-length') === '0') throw empty();
-    throw unusable(
-      'its server sends no ranges (Range was answered with 200)',
-      'use a server that does, or download the image and use file:PATH',
-    );
-  }
   if (answer.status === 416) {
     // RFC 9110, 15.5.17: the first byte of an object is missing only where there is none.
-    if ((answers.unsatisfiedSize(answer) ?? 0n) === 0n) throw empty();
+    if ((answers.unsatisfiedSize(answer) ?? 0n) === 0n) throw empty(subject);
     throw answers.wrongAnswer(subject, 'it has a size, and refuses its first byte');
   }
   if (answer.status !== 206) throw statusError(answer, subject);
@@ -42,10 +35,44 @@ export function judgeOpening(answer: answers.Answer, subject: string): ObjectIde
     throw unusable('its size is not told (Content-Range)', 'use a server that tells it');
   }
   if (sizeBytes === 0n) throw answers.wrongAnswer(subject, 'it sends a byte of an empty object');
-  if (sizeBytes > MAXIMUM_SOURCE_BYTES) {
-    throw unusable(`its size, ${sizeBytes} bytes, is over 2^53 - 1`, 'check the origin');
-  }
+  if (sizeBytes > MAXIMUM_SOURCE_BYTES) throw tooLarge(sizeBytes, subject);
   return { sizeBytes, ...answers.validators(answer) };
+}
+
+function empty(subject: string): SourceError {
+  return new SourceError('UNBD_EXPORT_UNUSABLE', `${subject} cannot be a device: its size is 0`, {
+    hint: 'give it a size at the origin',
+  });
+}
+
+function noRanges(answer: answers.Answer, subject: string): SourceError {
+  if (answers.header(answer, 'content-length') === '0') return empty(subject);
+  const why = 'its server sends no ranges (Range was answered with 200)';
+  return new SourceError('UNBD_EXPORT_UNUSABLE', `${subject} cannot be a device: ${why}`, {
+    hint: 'to download it first, add --spool --cache DIR; or use a server that does',
+  });
+}
+
+/**
+ * As `judgeOpening`, of an answer with everything, by an origin that sends no ranges. Throws
+ * UNBD_EXPORT_UNUSABLE too where nothing tells how long that is.
+ */
+export function judgeWhole(answer: answers.Answer, subject: string): ObjectIdentity {
+  answers.checkPlainBody(answer, subject);
+  const length = answers.header(answer, 'content-length')?.trim() ?? '';
+  if (length === '0') throw empty(subject);
+  if (!/^\d{1,19}$/.test(length)) {
+    const text = `${subject} cannot be downloaded first: its size is not told (Content-Length)`;
+    throw new SourceError('UNBD_EXPORT_UNUSABLE', text, { hint: 'use a server that tells it' });
+  }
+  const sizeBytes = BigInt(length);
+  if (sizeBytes > MAXIMUM_SOURCE_BYTES) throw tooLarge(sizeBytes, subject);
+  return { sizeBytes, ...answers.validators(answer) };
+}
+
+function tooLarge(sizeBytes: bigint, subject: string): SourceError {
+  const text = `${subject} cannot be a device: its size, ${sizeBytes} bytes, is over 2^53 - 1`;
+  return new SourceError('UNBD_EXPORT_UNUSABLE', text, { hint: 'check the origin' });
 }
 
 /** One range of the object that was opened. */
@@ -53,6 +80,8 @@ export interface Asked {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly identity: ObjectIdentity;
+  /** Everything will do too: its part is taken. */
+  readonly orWhole?: boolean;
 }
 
 /**
@@ -71,7 +100,7 @@ export function judgeRead(answer: answers.Answer, asked: Asked, subject: string)
     throw answers.wrongAnswer(subject, 'it refuses a range that it has (416)');
   }
   const isWhole = offsetBytes === 0 && BigInt(lengthBytes) === identity.sizeBytes;
-  if (answer.status === 200 && !isWhole) {
+  if (answer.status === 200 && !isWhole && asked.orWhole !== true) {
     throw answers.wrongAnswer(subject, 'a range was asked for, and it sends everything (200)');
   }
   if (answer.status !== 206 && answer.status !== 200) throw statusError(answer, subject);
@@ -86,10 +115,12 @@ export function judgeRead(answer: answers.Answer, asked: Asked, subject: string)
   if (range !== undefined) {
     answers.checkRange(range, offsetBytes, offsetBytes + lengthBytes - 1, subject);
   }
-  answers.checkLength(answer, lengthBytes, subject);
+  const sentBytes = range === undefined ? Number(identity.sizeBytes) : lengthBytes;
+  answers.checkLength(answer, sentBytes, subject);
 }
 
-function gone(subject: string, why: string): SourceError {
+/** The object is another one now; `why` is a sentence up to "of the object that was opened". */
+export function gone(subject: string, why: string): SourceError {
   return new SourceError(
     'UNBD_OBJECT_CHANGED',
     `${subject} is another object now: ${why} of the object that was opened`,

@@ -1,9 +1,12 @@
 /**
- * Owns: the connections to each origin, and how often each one was used.
+ * Owns: the connections to each origin, how often each one was used, and what all of them carry.
  * Runs in: server processes and the CLI, on the JS main thread.
  * Must not: ask for anything, follow a redirect, or try again.
  */
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
+import { Traffic } from '../source/traffic.ts';
+import { Landing } from './landing.ts';
+import { throughProxy } from './proxy.ts';
 
 export interface PoolOptions {
   /** For a connection to stand, with its name look-up and TLS, ms. */
@@ -12,6 +15,8 @@ export interface PoolOptions {
   readonly connections: number;
   /** Certificates in PEM; they replace the ones of the system. */
   readonly ca: string | undefined;
+  /** The origin of an HTTP proxy; undefined: none, whatever the environment says. */
+  readonly proxy?: string | undefined;
 }
 
 /** Below what S3 and nginx allow (20 s and 75 s); an origin that names a shorter time gets it. */
@@ -35,13 +40,24 @@ export interface Observed extends Dispatcher.DispatchOptions {
 class ObservedClient extends Client {
   readonly #connection: Connection;
 
-  constructor(origin: URL, options: Client.Options, connect: buildConnector.connector) {
+  constructor(origin: URL, options: Client.Options, { timeoutMs, ca, proxy }: PoolOptions) {
     const connection: Connection = { requests: 0 };
+    const landing = new Landing();
+    const direct = buildConnector({
+      timeout: timeoutMs,
+      onread: landing.onread,
+      ...(ca === undefined ? {} : { ca }),
+    });
+    const connect = proxy === undefined ? direct : throughProxy(proxy, timeoutMs, direct);
     super(origin, {
       ...options,
       connect: (target, done) => {
         connection.requests = 0;
-        connect(target, done);
+        connect(target, (...result) => {
+          const [error, socket] = result;
+          if (error === null) landing.serve(socket);
+          done(...result);
+        });
       },
     });
     this.#connection = connection;
@@ -54,6 +70,8 @@ class ObservedClient extends Client {
 }
 
 export class Pools {
+  /** Told by whoever dispatches. */
+  readonly traffic = new Traffic();
   readonly #options: PoolOptions;
   readonly #pools = new Map<string, Pool>();
 
@@ -87,8 +105,7 @@ export class Pools {
   }
 
   #make(origin: string): Pool {
-    const { timeoutMs, connections, ca } = this.#options;
-    const connect = buildConnector({ timeout: timeoutMs, ...(ca === undefined ? {} : { ca }) });
+    const { connections } = this.#options;
     return new Pool(origin, {
       connections,
       // One request at a time on a connection: a slow answer must not hold up another one.
@@ -97,7 +114,7 @@ export class Pools {
       // An exchange has its own clock, which is exact and starts when the request is sent.
       headersTimeout: 0,
       bodyTimeout: 0,
-      factory: (url, options) => new ObservedClient(url, options as Client.Options, connect),
+      factory: (url, options) => new ObservedClient(url, options as Client.Options, this.#options),
     });
   }
 }

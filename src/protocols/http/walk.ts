@@ -6,6 +6,7 @@
  */
 import { SourceError } from '../source/source-error.ts';
 import { type Answer, wrongAnswer } from './answer.ts';
+import type { Body } from './body.ts';
 import { exchange } from './exchange.ts';
 import { StatusError } from './failures.ts';
 import { readHeaderFile } from './files.ts';
@@ -20,6 +21,8 @@ export interface Wish {
   readonly signal: AbortSignal;
   /** Throws unless the body may be put into `into`; never sees a redirect. */
   judge(answer: Answer, subject: string): void;
+  /** What the body is for, where that is not `into`. */
+  body?(answer: Answer): Body | undefined;
   landed(bytes: number): void;
 }
 
@@ -70,10 +73,15 @@ export class Walker {
       hasLanded = true;
       wish.landed(bytes);
     };
+    const body = (answer: Answer): Body | undefined => {
+      const wanted = wish.body?.(answer);
+      hasLanded ||= wanted !== undefined;
+      return wanted;
+    };
     for (;;) {
       const credentials = this.#credentials.headers;
       try {
-        return await this.#walk(start, credentials, { ...wish, landed });
+        return await this.#walk(start, credentials, { ...wish, landed, body });
       } catch (error) {
         if (start !== original) {
           if (isCalledOff(error)) throw error;

@@ -4,9 +4,9 @@
  * Runs in: server processes and the CLI (`info`), on the JS main thread.
  * Must not: leave a stream open that it does not hand back: every failure closes it.
  *
- *   greeting ─► client flags ─► STRUCTURED_REPLY ─► GO ─► transmission
- *                     │                             └─ unsupported ─► EXPORT_NAME ─► transmission
- *                     └─ not fixed newstyle ───────────────────────────┘
+ *   greeting ─► client flags ─► (STRUCTURED_REPLY) ─► GO ─► transmission
+ *                     │                               └─ unsupported ─► EXPORT_NAME ─► transmission
+ *                     └─ not fixed newstyle ─────────────────────────────┘
  */
 import type { ByteStream } from '../adapter.ts';
 import { asGatewayError, GatewayError } from '../errors.ts';
@@ -31,6 +31,11 @@ export interface HandshakeOptions {
   readonly timeoutMs?: number;
 }
 
+export interface NegotiateOptions extends HandshakeOptions {
+  /** Ask for them; a backend that has none is served with simple ones all the same. */
+  readonly structuredReplies?: boolean | undefined;
+}
+
 /** An export as `info` shows it. */
 export interface NbdExportDetails extends NbdExport {
   /** What the backend lists; absent if it does not. */
@@ -43,12 +48,16 @@ export interface NbdExportDetails extends NbdExport {
  */
 export function negotiate(
   stream: ByteStream,
-  { exportName, timeoutMs = HANDSHAKE_TIMEOUT_MS }: HandshakeOptions,
+  {
+    exportName,
+    timeoutMs = HANDSHAKE_TIMEOUT_MS,
+    structuredReplies: areWanted = false,
+  }: NegotiateOptions,
 ): Promise<NbdExport> {
   return closingOnError(new Session(stream, timeoutMs), async (session) => {
     const greeting = await greet(session);
     if (!greeting.fixedNewstyle) return enterByName(session, exportName, greeting, false);
-    const structuredReplies = await agreeOnStructuredReplies(session, exportName);
+    const structuredReplies = areWanted && (await agreeOnStructuredReplies(session, exportName));
     const answer = await options.askExport(session, wire.OPT_GO, exportName);
     if (!isRefusal(answer)) return entered(session, exportName, answer, structuredReplies);
     if (answer.refusedWith === wire.REP_ERR_UNSUP) {
@@ -58,7 +67,10 @@ export function negotiate(
   });
 }
 
-/** What an export is, without using it. The stream is closed in any case. */
+/**
+ * What an export is, without using it, and whether there are structured replies. The stream is
+ * closed in any case.
+ */
 export function exportInfo(
   stream: ByteStream,
   { exportName, timeoutMs = HANDSHAKE_TIMEOUT_MS }: HandshakeOptions,
@@ -128,7 +140,7 @@ async function greet(session: Session): Promise<Greeting> {
   return greeting;
 }
 
-/** A backend without structured replies is served with simple ones. */
+/** False: the backend has none. */
 async function agreeOnStructuredReplies(session: Session, exportName: string): Promise<boolean> {
   const answer = await options.askStructuredReplies(session);
   if (answer === true) return true;

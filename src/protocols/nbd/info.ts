@@ -14,6 +14,7 @@ import * as wire from './wire.ts';
 /** One export as a backend described it. */
 export interface NbdExport {
   readonly info: BackendInfo;
+  /** They were asked for, and the backend has them. */
   readonly structuredReplies: boolean;
   /** The backend's own name of the export, safe to show; only if it told one. */
   readonly name?: string;

@@ -1,6 +1,6 @@
 /**
- * Owns: the order in which waiting reads start: the urgent lane before the read-ahead one, first
- * come first served within a lane.
+ * Owns: the order in which waiting reads start: the urgent lane, the read-ahead one, the
+ * background; first come first served within a lane.
  * Runs in: any process; pure.
  * Must not: know how many may run, or why a read waits.
  */
@@ -9,17 +9,25 @@ import assert from 'node:assert';
 /** What can wait in a lane. `urgent` changes while it waits by `Lanes.promote` alone. */
 export interface Waiting {
   urgent: boolean;
+  /** Where it waits as long as it is not urgent. */
+  readonly background?: boolean;
   /** Its place within a lane, from `Lanes.nextOrder`; a lower one starts first. */
   order: number;
+}
+
+export interface LanesOpen {
+  readonly readAhead: boolean;
+  readonly background: boolean;
 }
 
 export class Lanes<Item extends Waiting> {
   #urgent: Item[] = [];
   #readAhead: Item[] = [];
+  #background: Item[] = [];
   #order = 0;
 
   get size(): number {
-    return this.#urgent.length + this.#readAhead.length;
+    return this.#urgent.length + this.#readAhead.length + this.#background.length;
   }
 
   /** The place behind everything that has one. */
@@ -36,9 +44,13 @@ export class Lanes<Item extends Waiting> {
     lane.splice(at, 0, item);
   }
 
-  /** Takes the next one out; `readAheadToo` false: none that is read ahead. */
-  take(readAheadToo: boolean): Item | undefined {
-    return this.#urgent.shift() ?? (readAheadToo ? this.#readAhead.shift() : undefined);
+  /** Takes the next one out; those that nobody waits for only from the lanes that may start. */
+  take({ readAhead, background }: LanesOpen): Item | undefined {
+    return (
+      this.#urgent.shift() ??
+      (readAhead ? this.#readAhead.shift() : undefined) ??
+      (background ? this.#background.shift() : undefined)
+    );
   }
 
   /**
@@ -61,7 +73,8 @@ export class Lanes<Item extends Waiting> {
     return at >= 0;
   }
 
-  #laneOf({ urgent }: Item): Item[] {
-    return urgent ? this.#urgent : this.#readAhead;
+  #laneOf({ urgent, background }: Item): Item[] {
+    if (urgent) return this.#urgent;
+    return background ? this.#background : this.#readAhead;
   }
 }

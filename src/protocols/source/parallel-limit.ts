@@ -1,6 +1,6 @@
 /**
- * Owns: how many reads an origin gets at once: one more while all goes well, half when it has too
- * much to do.
+ * Owns: how many reads an origin gets at once: more while all goes well, half when it has too much
+ * to do.
  * Runs in: any process; pure.
  * Must not: count what runs.
  */
@@ -17,6 +17,7 @@ export class ParallelLimit {
   readonly #maximum: number;
   #limit: number;
   #successes = 0;
+  #wasCut = false;
   #cutAtMs = Number.NEGATIVE_INFINITY;
 
   /** `maximum` >= 1. */
@@ -39,9 +40,23 @@ export class ParallelLimit {
     return Math.max(1, Math.floor((this.#limit * 3) / 4));
   }
 
+  /** The part of `readAhead` that the background may have, so that both go on. */
+  get background(): number {
+    return Math.max(1, Math.floor(this.#limit / 2));
+  }
+
+  /**
+   * One of them has begun to bring bytes: twice as many for each round trip, as long as nothing
+   * has told how many are too many.
+   */
+  answered(): void {
+    if (!this.#wasCut) this.#limit = Math.min(this.#limit + 1, this.#maximum);
+  }
+
+  /** One is whole: one more for each window of them, where it is known what is too many. */
   succeeded(): void {
     this.#successes += 1;
-    if (this.#successes < this.#limit) return;
+    if (!this.#wasCut || this.#successes < this.#limit) return;
     this.#successes = 0;
     this.#limit = Math.min(this.#limit + 1, this.#maximum);
   }
@@ -49,6 +64,7 @@ export class ParallelLimit {
   overloaded(nowMs: number): void {
     if (nowMs - this.#cutAtMs < CUT_EVERY_MS) return;
     this.#cutAtMs = nowMs;
+    this.#wasCut = true;
     this.#successes = 0;
     this.#limit = Math.max(1, Math.floor(this.#limit / 2));
   }

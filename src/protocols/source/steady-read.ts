@@ -9,17 +9,24 @@ import type { Source, SourceRead } from '../adapter.ts';
 import { asGatewayError } from '../errors.ts';
 import type { Clock } from './clock.ts';
 import type { Waiting } from './lanes.ts';
+import { DripWatch, type Speeds } from './minimum-speed.ts';
 import { RetryPause } from './retry-pause.ts';
 import { SourceError } from './source-error.ts';
 
-/** `over`: it is settled, or was given up meanwhile. An error: it may be tried again. */
-export type Outcome = 'landed' | 'over' | SourceError;
+/**
+ * `over`: it is settled, or was given up meanwhile. `dripped`: its connection was too slow, the
+ * rest is to be asked for again. An error: it may be tried again.
+ */
+export type Outcome = 'landed' | 'over' | 'dripped' | SourceError;
 
 export interface SteadyReadOptions {
   readonly clock: Clock;
   readonly order: number;
-  /** More of it is there, during an attempt. */
-  landed(): void;
+  readonly speeds: Speeds;
+  /** For so long a connection may be too slow, ms. */
+  readonly slowForMs: number;
+  /** More of it is there, during an attempt; `isFirst`: for the first time in that attempt. */
+  landed(isFirst: boolean): void;
   /** Once, when it is settled. */
   over(): void;
 }
@@ -28,14 +35,18 @@ export class SteadyRead implements Waiting {
   readonly done: Promise<void>;
   readonly pauses: RetryPause;
   urgent: boolean;
+  readonly background: boolean;
   order: number;
 
   readonly #read: SourceRead;
   readonly #options: SteadyReadOptions;
   #settle: (error?: SourceError) => void = () => undefined;
+  readonly #drip: DripWatch;
   #landedBytes = 0;
   /** Of the attempt that runs. */
   #attempt: AbortController | undefined;
+  /** It was ended because it drips. */
+  #isDripping = false;
   #isOver = false;
   /** What it rejects with, as soon as the attempt that runs lets its buffer go. */
   #verdict: SourceError | undefined;
@@ -53,8 +64,18 @@ export class SteadyRead implements Waiting {
     this.#read = read;
     this.#options = options;
     this.urgent = read.urgent;
+    this.background = read.background === true;
     this.order = options.order;
     this.pauses = new RetryPause(options.clock.random);
+    this.#drip = new DripWatch({
+      clock: options.clock,
+      speeds: options.speeds,
+      windowMs: options.slowForMs,
+      dripped: () => {
+        this.#isDripping = true;
+        this.#attempt?.abort(tooSlow());
+      },
+    });
     const onAbort = () => this.giveUp(calledOff());
     this.done = new Promise((resolve, reject) => {
       this.#settle = (error) => {
@@ -91,6 +112,8 @@ export class SteadyRead implements Waiting {
     const attempt = new AbortController();
     this.#attempt = attempt;
     this.#hasProgress = false;
+    this.#isDripping = false;
+    this.#drip.started();
     const { offsetBytes, into } = this.#read;
     const from = this.#landedBytes;
     let failure: unknown;
@@ -99,6 +122,7 @@ export class SteadyRead implements Waiting {
         offsetBytes: offsetBytes + from,
         into: into.subarray(from),
         urgent: this.urgent,
+        background: this.background,
         signal: attempt.signal,
         landed: (bytes) => {
           if (this.#attempt === attempt) this.#land(from + bytes);
@@ -109,6 +133,7 @@ export class SteadyRead implements Waiting {
       failure = thrown;
     }
     this.#attempt = undefined;
+    this.#drip.ended();
     return this.#outcome(failure);
   }
 
@@ -124,6 +149,10 @@ export class SteadyRead implements Waiting {
       this.#settle();
       return 'landed';
     }
+    if (this.#isDripping) {
+      this.#succeeded();
+      return 'dripped';
+    }
     if (failure instanceof SourceError) return failure;
     const { code, message } = asGatewayError(failure);
     this.#settle(new SourceError(code, message, { cause: failure }));
@@ -133,10 +162,12 @@ export class SteadyRead implements Waiting {
   #land(bytes: number): void {
     if (this.isOver || bytes <= this.#landedBytes) return;
     assert(bytes <= this.#read.into.length, 'no more than was asked for');
+    this.#drip.landed(bytes - this.#landedBytes);
+    const isFirst = !this.#hasProgress;
     this.#landedBytes = bytes;
     this.#hasProgress = true;
     this.#read.landed(bytes);
-    this.#options.landed();
+    this.#options.landed(isFirst);
   }
 
   /**
@@ -146,10 +177,7 @@ export class SteadyRead implements Waiting {
    */
   failed(landings: number): { readonly lost: boolean; readonly aloneForMs: number | undefined } {
     const nowMs = this.#options.clock.now();
-    if (this.#hasProgress) {
-      this.#failures = 0;
-      this.pauses.reset();
-    }
+    if (this.#hasProgress) this.#succeeded();
     this.#failures += 1;
     if (this.#failures === 1) {
       this.#failingSinceMs = nowMs;
@@ -162,6 +190,12 @@ export class SteadyRead implements Waiting {
     return { lost, aloneForMs: isAlone ? nowMs - this.#failingSinceMs : undefined };
   }
 
+  /** It has come further: what failed before counts no more. */
+  #succeeded(): void {
+    this.#failures = 0;
+    this.pauses.reset();
+  }
+
   /** Calls `then` after `pauseMs`, unless it is given up before. */
   pause(pauseMs: number, then: () => void): void {
     this.#endPause = this.#options.clock.timer(pauseMs, then);
@@ -170,4 +204,8 @@ export class SteadyRead implements Waiting {
 
 export function calledOff(): SourceError {
   return new SourceError('UNBD_INTERRUPTED', 'the read was called off');
+}
+
+function tooSlow(): SourceError {
+  return new SourceError('UNBD_BACKEND_TIMEOUT', 'the connection was too slow');
 }

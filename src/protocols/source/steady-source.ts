@@ -9,7 +9,8 @@ import type { BackendInfo, ObjectIdentity, Source, SourceRead } from '../adapter
 import type { ErrorCode } from '../errors.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { Hold, type SourceEvent } from './hold.ts';
-import { Lanes } from './lanes.ts';
+import { Lanes, type LanesOpen } from './lanes.ts';
+import { Speeds } from './minimum-speed.ts';
 import { OriginProbe } from './origin-probe.ts';
 import { MAXIMUM_PARALLEL, ParallelLimit } from './parallel-limit.ts';
 import { RetryBudget } from './retry-pause.ts';
@@ -18,6 +19,8 @@ import { calledOff, SteadyRead } from './steady-read.ts';
 
 /** The store asks for a quarter of it at most; more is a leak, and not a load. */
 const WAITING_MAX = 1024;
+const ALL_LANES: LanesOpen = { readAhead: true, background: true };
+const SLOW_FOR_MS = 10_000;
 /** Nobody answers: one such failure is an outage. */
 const NETWORK_FAILURES: ReadonlySet<ErrorCode> = new Set([
   'UNBD_BACKEND_UNREACHABLE',
@@ -30,6 +33,8 @@ export interface SteadySourceOptions extends Partial<Clock> {
   readonly holdMs: number;
   /** Reads that the source gets at once, >= 1. */
   readonly maximumParallel?: number;
+  /** For so long a connection may be slower than 4 KiB/s while others are not, ms; default 10 s. */
+  readonly slowForMs?: number;
   /** Every change of the state, in order; the first state is CONNECTED and is not told. */
   told(event: SourceEvent): void;
 }
@@ -42,6 +47,8 @@ export class SteadySource implements Source {
   readonly #budget = new RetryBudget();
   readonly #hold: Hold;
   readonly #probe: OriginProbe;
+  readonly #speeds: Speeds;
+  readonly #slowForMs: number;
   /** All that are not settled, as asked for. */
   readonly #reads = new Map<SourceRead, SteadyRead>();
   readonly #running = new Set<SteadyRead>();
@@ -60,6 +67,8 @@ export class SteadySource implements Source {
       random: options.random ?? systemClock.random,
       timer: options.timer ?? systemClock.timer,
     };
+    this.#speeds = new Speeds(this.#clock.now);
+    this.#slowForMs = options.slowForMs ?? SLOW_FOR_MS;
     this.#limit = new ParallelLimit(maximumParallel);
     this.#hold = new Hold(holdMs, this.#clock, {
       told: (event) => options.told(event),
@@ -95,7 +104,9 @@ export class SteadySource implements Source {
     const steady: SteadyRead = new SteadyRead(read, {
       clock: this.#clock,
       order: this.#lanes.nextOrder(),
-      landed: () => this.#landed(),
+      speeds: this.#speeds,
+      slowForMs: this.#slowForMs,
+      landed: (isFirst) => this.#landed(isFirst),
       over: () => {
         this.#reads.delete(read);
         this.#lanes.remove(steady);
@@ -130,7 +141,7 @@ export class SteadySource implements Source {
   #startMore(): void {
     while (this.#mayStart()) {
       const isHolding = this.#hold.state === 'HOLDING';
-      const next = this.#lanes.take(isHolding || this.#hasPlaceAhead());
+      const next = this.#lanes.take(isHolding ? ALL_LANES : this.#openLanes());
       if (next === undefined) return;
       if (isHolding) this.#trying = next;
       void this.#run(next);
@@ -143,9 +154,11 @@ export class SteadySource implements Source {
     return this.#hold.isGateOpen && this.#trying === undefined;
   }
 
-  #hasPlaceAhead(): boolean {
-    const ahead = [...this.#running].filter(({ urgent }) => !urgent).length;
-    return ahead < this.#limit.readAhead;
+  #openLanes(): LanesOpen {
+    const ahead = [...this.#running].filter(({ urgent }) => !urgent);
+    const inBackground = ahead.filter(({ background }) => background).length;
+    const readAhead = ahead.length < this.#limit.readAhead;
+    return { readAhead, background: readAhead && inBackground < this.#limit.background };
   }
 
   async #run(read: SteadyRead): Promise<void> {
@@ -160,6 +173,9 @@ export class SteadySource implements Source {
       this.#budget.succeeded();
     } else if (outcome === 'over') {
       if (wasTrying) this.#shut('the read was called off');
+    } else if (outcome === 'dripped') {
+      // In its place, at once, and on another connection: the origin is there.
+      this.#lanes.add(read);
     } else if (outcome.isFinal) {
       this.#hold.changed(outcome);
     } else {
@@ -207,11 +223,15 @@ export class SteadySource implements Source {
     this.#hold.shut(this.#hold.pauses.next({ limitMs }), reason);
   }
 
-  #landed(): void {
+  #landed(isFirst: boolean): void {
     this.#landings += 1;
-    if (this.#hold.state !== 'HOLDING') return;
-    this.#trying = undefined;
-    this.#hold.answered(this.#reads.size);
+    if (isFirst) this.#limit.answered();
+    if (this.#hold.state === 'HOLDING') {
+      this.#trying = undefined;
+      this.#hold.answered(this.#reads.size);
+    } else if (!isFirst) {
+      return;
+    }
     this.#startMore();
   }
 
