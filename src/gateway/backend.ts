@@ -10,6 +10,7 @@ import { type LocalTarget, localInfo } from '../protocols/local/info.ts';
 import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
 import { sameExport } from '../protocols/nbd/same-export.ts';
+import { isObjectTarget } from '../protocols/object-target.ts';
 import { dial, type TransportStream } from './dial.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
@@ -50,7 +51,7 @@ export interface Serving {
   /** Null where it is not known. */
   unflushed(): UnflushedWrites | null;
   /** What is counted beside the queues' own. */
-  counters?(): Readonly<Record<string, bigint>>;
+  counters?(): Readonly<Record<string, bigint | number>>;
   /** The device ends: no further attempt to reach the backend. */
   end(): void;
 }
@@ -66,13 +67,14 @@ export async function openBackend(
   addon: Addon,
   options: ConnectOptions,
   processors: number,
+  progress: (text: string) => void = () => undefined,
 ): Promise<OpenBackend> {
   const { target } = options;
   if (target.kind === 'nbd') return openNbd(addon, target, options, processors);
-  if (target.kind === 'http') {
+  if (isObjectTarget(target)) {
     // Loading its client costs more than all else at the start of a server process.
     const { openHttpBackend } = await import('./http-backend.ts');
-    return openHttpBackend(addon, target, options, processors);
+    return openHttpBackend(addon, target, options, processors, progress);
   }
   const info = await localInfo(target);
   wantedQueues(options, info, processors);
@@ -100,7 +102,7 @@ async function openNbd(
 ): Promise<OpenBackend> {
   const timeoutMs = options.handshakeTimeoutMs;
   const first = await openInTime(
-    () => openConnection(addon, target, timeoutMs),
+    () => openConnection(addon, target, options),
     options.openTimeoutMs ?? 0,
     (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
   );
@@ -139,7 +141,7 @@ export async function serveAgain(
   start: StartArgument,
   told: (event: BackendEvent) => void,
 ): Promise<Serving> {
-  if (target.kind === 'http') {
+  if (isObjectTarget(target)) {
     const { serveHttpAgain } = await import('./http-backend.ts');
     return serveHttpAgain(addon, target, start, told);
   }
@@ -165,17 +167,18 @@ function nbdLife(
   told: (event: BackendEvent) => void,
 ): NbdLife {
   const { options } = start.record;
-  const connect = () => openConnection(addon, target, options.handshakeTimeoutMs);
+  const connect = () => openConnection(addon, target, options);
   return new NbdLife(addon, start, connect, told);
 }
 
 async function openConnection(
   addon: Addon,
-  target: NbdTarget,
-  timeoutMs: number,
+  { endpoint, exportName }: NbdTarget,
+  { handshakeTimeoutMs, structuredReplies }: ConnectOptions,
+  timeoutMs = handshakeTimeoutMs,
 ): Promise<Connection<TransportStream>> {
-  const stream = await dial(addon, target.endpoint, timeoutMs);
-  const found = await negotiate(stream, { exportName: target.exportName, timeoutMs });
+  const stream = await dial(addon, endpoint, timeoutMs);
+  const found = await negotiate(stream, { exportName, timeoutMs, structuredReplies });
   return { stream, found };
 }
 
@@ -196,7 +199,7 @@ async function openFurther(
   while (streams.length < wanted.count) {
     let next: Connection<TransportStream>;
     try {
-      next = await openConnection(addon, target, timeoutMs);
+      next = await openConnection(addon, target, options, timeoutMs);
     } catch (error) {
       const reason = asGatewayError(error);
       if (wanted.fewerWillDo) return reason.message;

@@ -4,13 +4,15 @@
  * Must not: decide whether that is the end of a connect.
  */
 import { type ErrorCode, GatewayError } from '../protocols/errors.ts';
+import { FLOOR_PERCENT } from './cache-room.ts';
 
 type Cure = readonly [code: ErrorCode, why: string, hint: string];
 
 const OTHER_FOLDER = 'name another folder with --cache';
 
+const makeRoom = (path: string): string => `make room: ublk-nbd cache prune --all ${path}`;
+
 function cureOf(errno: string, path: string): Cure {
-  const makeRoom = `make room: ublk-nbd cache prune --all ${path}`;
   switch (errno) {
     case 'ENOENT':
       return ['UNBD_USAGE', 'the folder that it is to be made in is missing', 'make that first'];
@@ -22,9 +24,9 @@ function cureOf(errno: string, path: string): Cure {
     case 'EROFS':
       return ['UNBD_USAGE', 'its file system is read-only', OTHER_FOLDER];
     case 'ENOSPC':
-      return ['UNBD_USAGE', 'its file system is full', makeRoom];
+      return ['UNBD_USAGE', 'its file system is full', makeRoom(path)];
     case 'EDQUOT':
-      return ['UNBD_USAGE', 'its quota is used up', makeRoom];
+      return ['UNBD_USAGE', 'its quota is used up', makeRoom(path)];
     default:
       return ['UNBD_USAGE', errno, OTHER_FOLDER];
   }
@@ -43,6 +45,15 @@ export function cacheFolderError(path: string, cause: unknown): GatewayError {
   return new GatewayError(code, `the cache's folder ${path} cannot be used: ${why}`, {
     hint,
     cause,
+  });
+}
+
+/** `needs`: bytes that it would have to take, of which it takes `takes` at most. */
+export function cacheRoomError(path: string, needs: bigint, takes: bigint): GatewayError {
+  const what = `the cache's folder ${path} has no room for the image`;
+  const why = `it lacks ${needs} bytes of it, and ${takes} fit before less than`;
+  return new GatewayError('UNBD_USAGE', `${what}: ${why} ${FLOOR_PERCENT} % is free`, {
+    hint: `${makeRoom(path)}, or ${OTHER_FOLDER}`,
   });
 }
 

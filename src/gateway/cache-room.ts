@@ -1,6 +1,6 @@
 /**
  * Owns: the floor of free space: a store adds nothing to its cache on disk while the file system
- * has less than that.
+ * has less than that, and no download begins that would end below it.
  * Runs in: the server process, on the JS main thread.
  * Must not: throw, keep the process alive, or wait for a file system that does not answer.
  */
@@ -9,7 +9,7 @@ import type { Clock } from '../protocols/source/clock.ts';
 import type { LogLevel } from './log.ts';
 
 const PERIOD_MS = 5_000;
-const FLOOR_PERCENT = 5;
+export const FLOOR_PERCENT = 5;
 
 /** Of a file system, in its blocks; those that only root may use count as taken. */
 export interface Room {
@@ -53,9 +53,21 @@ export function watchRoom(links: RoomLinks): () => void {
   };
 }
 
+/** What a file system takes before it is at the floor, bytes; undefined: it cannot tell. */
+export async function roomAboveFloor(directory: string): Promise<bigint | undefined> {
+  const room = await statfs(directory).catch(() => undefined);
+  if (room === undefined || room.blocks === 0) return undefined;
+  return BigInt(Math.max(0, blocksAboveFloor(room))) * BigInt(room.bsize);
+}
+
 /** True where the file system does not count blocks. */
-function hasRoom({ blocks, bavail }: Room): boolean {
-  return bavail * 100 >= blocks * FLOOR_PERCENT;
+function hasRoom(room: Room): boolean {
+  return blocksAboveFloor(room) >= 0;
+}
+
+/** Negative: so many are missing. */
+function blocksAboveFloor({ blocks, bavail }: Room): number {
+  return bavail - Math.ceil((blocks * FLOOR_PERCENT) / 100);
 }
 
 function told(isAllowed: boolean, directory: string): [LogLevel, string] {

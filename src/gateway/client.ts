@@ -22,7 +22,7 @@ export interface CallOptions {
   /** Aborted: the controller undoes what it did, and the call rejects with UNBD_INTERRUPTED. */
   readonly signal?: AbortSignal;
   /** What the controller is doing right now, one line. */
-  readonly onProgress?: (text: string) => void;
+  readonly onProgress?: ((text: string) => void) | undefined;
 }
 
 export type ControllerCall = <Name extends keyof ControllerApi>(

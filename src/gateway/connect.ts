@@ -103,9 +103,12 @@ async function addSteps(
   );
   const { processors } = host;
   const argument: OpenArgument = { options, processors };
-  const timeoutMs = OPEN_TIMEOUT_MS + (options.openTimeoutMs ?? 0);
+  // A download takes as long as it takes, and one that brings nothing ends by itself.
+  const isLong = options.spool === true;
+  const timeoutMs = isLong ? undefined : OPEN_TIMEOUT_MS + (options.openTimeoutMs ?? 0);
+  const onProgress = (text: string): void => steps.tell(text);
   const opened = (await steps.runUnlessInterrupted('open the backend', () =>
-    peer.request('open', argument, { timeoutMs }),
+    peer.request('open', argument, { timeoutMs, onProgress }),
   )) as OpenAnswer;
   const plan = planDevice({ options, ...opened, features, processors });
   await steps.run(

@@ -29,6 +29,16 @@ export function cleanEnvironment(from = process.env): Record<string, string> {
   return clean;
 }
 
+/**
+ * What the AWS SDK reads, credentials among it: for server processes of a controller that the user
+ * runs in the foreground, and nobody else.
+ */
+export function awsEnvironment(from = process.env): Record<string, string> {
+  const isOf = ([name, value]: [string, string | undefined]): boolean =>
+    name.startsWith('AWS_') && value !== undefined;
+  return Object.fromEntries(Object.entries(from).filter(isOf)) as Record<string, string>;
+}
+
 /** What `ublk-nbd-helper leave` needs of a server process's environment. */
 export function outsideOf(from: NodeJS.ProcessEnv): Record<string, string> {
   return { [OUTSIDE]: placeOutside(from) };

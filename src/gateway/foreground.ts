@@ -26,6 +26,7 @@ export async function runForeground(
   signal: AbortSignal,
   onReady: (device: DeviceView) => void,
   drainTimeoutMs?: number,
+  onProgress?: (text: string) => void,
 ): Promise<void> {
   requireRoot();
   process.umask(0o077);
@@ -37,7 +38,10 @@ export async function runForeground(
   const { notifySystemd } = loadAddon();
   await controller.listen();
   try {
-    const progress = (text: string): void => void notifySystemd(`STATUS=${text}`);
+    const progress = (text: string): void => {
+      notifySystemd(`STATUS=${text}`);
+      onProgress?.(text);
+    };
     const view = await operations.connect(options, { signal, progress });
     // Who waits for READY=1 finds the path already printed.
     onReady(view);

@@ -1,41 +1,30 @@
 /**
- * Owns: an HTTP object opened for a device, at its first connect and for a successor.
+ * Owns: an object of a web server or in S3 opened for a device, at its first connect and for a
+ * successor.
  * Runs in: the server process, on the JS main thread.
  * Must not: serve bytes of another object than the one that the device was made with.
  */
 import assert from 'node:assert/strict';
-import type { ObjectIdentity, Source } from '../protocols/adapter.ts';
-import { type HttpTarget, openHttp } from '../protocols/http/source.ts';
+import type { ObjectIdentity, ObjectTarget, Source } from '../protocols/adapter.ts';
 import type { OpenBackend, Serving } from './backend.ts';
 import { type HttpCache, openCache } from './http-cache.ts';
+import { spool } from './http-spool.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { Addon } from './native.ts';
 import { openInTime } from './open-in-time.ts';
+import { openSource } from './open-source.ts';
 import { wantedQueues } from './params.ts';
 import type { BackendEvent, StartArgument } from './server-messages.ts';
 import { StoreLife } from './store-life.ts';
 
-/** `expected`: the object as it was when the device was made; nothing is asked for then. */
-export function openSource(
-  target: HttpTarget,
-  { handshakeTimeoutMs, caFile, headerFile }: ConnectOptions,
-  expected?: ObjectIdentity,
-): Promise<Source> {
-  return openHttp(target, {
-    timeoutMs: handshakeTimeoutMs,
-    ...(expected === undefined ? {} : { expected }),
-    ...(caFile === undefined ? {} : { caFile }),
-    ...(headerFile === undefined ? {} : { headerFile }),
-  });
-}
-
 /** Rejects with the reason when the object, or the folder of its cache, cannot be read or used. */
 export async function openHttpBackend(
   addon: Addon,
-  target: HttpTarget,
+  target: ObjectTarget,
   options: ConnectOptions,
   processors: number,
+  progress: (text: string) => void = () => undefined,
 ): Promise<OpenBackend> {
   // Of the cache: the device that it is about has no number yet.
   const warnings: string[] = [];
@@ -47,9 +36,12 @@ export async function openHttpBackend(
   try {
     const { info, identity } = source;
     wantedQueues(options, info, processors);
-    const cache = await cacheFor(addon, target, options, identity, false, (text) => {
-      warnings.push(text);
-    });
+    const openCache = (warn: (text: string) => void) =>
+      cacheFor(addon, target, options, identity, false, warn);
+    const cache =
+      source.readWhole === undefined
+        ? await openCache((text) => void warnings.push(text))
+        : await spool(source, { target, options, openCache, progress });
     return {
       info,
       connections: undefined,
@@ -73,7 +65,7 @@ export async function openHttpBackend(
 /** A successor's: each of its reads is checked against the object of its predecessor. */
 export async function serveHttpAgain(
   addon: Addon,
-  target: HttpTarget,
+  target: ObjectTarget,
   start: StartArgument,
   told: (event: BackendEvent) => void,
 ): Promise<Serving> {
@@ -85,16 +77,25 @@ export async function serveHttpAgain(
   return storeLife(addon, source, start, told, cache);
 }
 
-function cacheFor(
+async function cacheFor(
   addon: Addon,
-  { url }: HttpTarget,
+  target: ObjectTarget,
   options: ConnectOptions,
   identity: ObjectIdentity,
   isSuccessor: boolean,
   warn: (text: string) => void,
 ): Promise<HttpCache | undefined> {
+  if (options.cacheDirectory === undefined) return undefined;
+  const url = await urlOf(target, options);
   const request = { url, identity, options, isSuccessor, warn };
   return openCache((spec) => new addon.CacheFile(spec), request);
+}
+
+/** What tells the object from all others on the disk. */
+async function urlOf(target: ObjectTarget, { s3 }: ConnectOptions): Promise<string> {
+  if (target.kind === 'http') return target.url;
+  const { objectName } = await import('../protocols/s3/endpoint.ts');
+  return objectName(target, s3?.endpoint);
 }
 
 function storeLife(

@@ -6,11 +6,11 @@
  * versions nothing tells apart.
  */
 import type { ObjectIdentity } from '../protocols/adapter.ts';
-import { asGatewayError } from '../protocols/errors.ts';
+import { asGatewayError, GatewayError } from '../protocols/errors.ts';
 import type { Clock } from '../protocols/source/clock.ts';
 import { type CacheEntry, openEntry } from './cache-entry.ts';
 import { type EntryMeta, entryName, hasValidator, keyOf, metaOf } from './cache-meta.ts';
-import { watchRoom } from './cache-room.ts';
+import { roomAboveFloor, watchRoom } from './cache-room.ts';
 import { findEntries, removeEntry } from './cache-scan.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { OpenCacheFile } from './native-cache.ts';
@@ -22,7 +22,7 @@ export interface CacheRequest {
   /** Of the object, as the device has it; what is secret in it goes nowhere. */
   readonly url: string;
   readonly identity: ObjectIdentity;
-  readonly options: Pick<ConnectOptions, 'cacheDirectory' | 'cacheSizeBytes'>;
+  readonly options: Pick<ConnectOptions, 'cacheDirectory' | 'cacheSizeBytes' | 'prefetch'>;
   /** The device is there: whatever is wrong, it goes on in memory alone. */
   readonly isSuccessor: boolean;
   /** Why there is no cache on disk though one was asked for; one line. */
@@ -31,6 +31,8 @@ export interface CacheRequest {
 }
 
 export interface HttpCache extends StoreCache {
+  /** What it takes before its file system is at the floor of free space; undefined: unknown. */
+  roomBytes(): Promise<bigint | undefined>;
   /** Removes what the folder holds of other versions of the object and nobody has. */
   removeOthers(): Promise<void>;
 }
@@ -51,6 +53,7 @@ export async function openCache(
   if (!hasValidator(identity)) {
     return unused('its origin sends no strong ETag and no Last-Modified to tell versions apart');
   }
+  if (options.prefetch === 'full' && !isSuccessor) checkHoldsAll(options, identity);
   const meta = metaOf(url, identity, CHUNK_BYTES);
   let opened: CacheEntry | undefined;
   try {
@@ -66,9 +69,21 @@ export async function openCache(
     file,
     limitBytes: BigInt(cacheSizeBytes),
     watchRoom: (links) => watchRoom({ ...links, directory, at: entry.directory }),
+    roomBytes: () => roomAboveFloor(entry.directory),
     removeOthers: () => removeOthers(openFile, entry.directory, meta),
     close,
   };
+}
+
+/** What does not fit would be fetched again and again. Throws UNBD_USAGE. */
+export function checkHoldsAll(
+  { cacheSizeBytes: limitBytes = DEFAULT_LIMIT_BYTES }: Pick<ConnectOptions, 'cacheSizeBytes'>,
+  { sizeBytes }: ObjectIdentity,
+): void {
+  if (sizeBytes <= BigInt(limitBytes)) return;
+  const text = `the cache on disk does not hold the image: it is ${sizeBytes} bytes`;
+  const hint = `add --cache-size ${(sizeBytes >> 20n) + 1n}M`;
+  throw new GatewayError('UNBD_USAGE', text, { hint });
 }
 
 /** Best effort: what stays is left to `prune`. */

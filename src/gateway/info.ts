@@ -4,13 +4,14 @@
  * Runs in: the CLI.
  * Must not: keep a connection, or take an export where looking at it is enough.
  */
-import type { BackendInfo, Target } from '../protocols/adapter.ts';
+import type { BackendInfo, ObjectTarget, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
-import type { HttpTarget } from '../protocols/http/source.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { exportInfo } from '../protocols/nbd/handshake.ts';
+import { isObjectTarget } from '../protocols/object-target.ts';
 import { dial } from './dial.ts';
 import { loadAddon } from './native.ts';
+import type { OriginOptions } from './open-source.ts';
 import { unlessAborted } from './undo.ts';
 
 const TIMEOUT_MS = 10_000;
@@ -19,14 +20,20 @@ export interface TargetInfo {
   readonly target: string;
   readonly exportName?: string;
   readonly description?: string;
+  /** Of an NBD backend: it has them for who asks. */
+  readonly structuredReplies?: boolean;
   readonly backend: BackendInfo;
   /** Export names that the backend lists; undefined = it does not list. */
   readonly exports?: readonly string[];
 }
 
 /** Bounded in time; an abort closes the connection at once. */
-export async function backendInfo(target: Target, signal: AbortSignal): Promise<TargetInfo> {
-  if (target.kind === 'http') return httpInfo(target, signal);
+export async function backendInfo(
+  target: Target,
+  signal: AbortSignal,
+  origin: OriginOptions = {},
+): Promise<TargetInfo> {
+  if (isObjectTarget(target)) return objectInfo(target, signal, origin);
   if (target.kind !== 'nbd') return { target: target.text, backend: await localInfo(target) };
   const dialing = dial(loadAddon(), target.endpoint, TIMEOUT_MS);
   const stream = await openedUnlessAborted(dialing, signal);
@@ -38,11 +45,12 @@ export async function backendInfo(target: Target, signal: AbortSignal): Promise<
       exportName: target.exportName,
       timeoutMs: TIMEOUT_MS,
     });
-    const { description, exports } = found;
+    const { description, exports, structuredReplies } = found;
     return {
       target: target.text,
       exportName: found.name ?? target.exportName,
       ...(description === undefined ? {} : { description }),
+      structuredReplies,
       backend: found.info,
       ...(exports === undefined ? {} : { exports: exports.map(({ name }) => name) }),
     };
@@ -54,9 +62,13 @@ export async function backendInfo(target: Target, signal: AbortSignal): Promise<
   }
 }
 
-async function httpInfo(target: HttpTarget, signal: AbortSignal): Promise<TargetInfo> {
-  const { openHttp } = await import('../protocols/http/source.ts');
-  const opening = openHttp(target, { timeoutMs: TIMEOUT_MS });
+async function objectInfo(
+  target: ObjectTarget,
+  signal: AbortSignal,
+  origin: OriginOptions,
+): Promise<TargetInfo> {
+  const { openSource } = await import('./open-source.ts');
+  const opening = openSource(target, { ...origin, handshakeTimeoutMs: TIMEOUT_MS });
   const source = await openedUnlessAborted(opening, signal);
   await source.close();
   return { target: target.text, backend: source.info };

@@ -23,6 +23,12 @@ const FATAL_WORDS = /invariant|ERROR:/;
 /** Otherwise node tells of what is thrown where the addon calls, and goes on without it. */
 const ABORT_ON_ANY = '--force-node-api-uncaught-exceptions-policy=true';
 
+/**
+ * glibc registers each thread for restartable sequences (rseq(2)). Each time that the kernel then
+ * switches to the thread it writes down where that is, and nothing in a server process asks.
+ */
+const NO_RESTARTABLE_SEQUENCES = { GLIBC_TUNABLES: 'glibc.pthread.rseq=0' };
+
 /** Signals that nobody sends to himself. */
 const FROM_OUTSIDE: readonly string[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'];
 
@@ -56,8 +62,12 @@ export type Launch = (request: LaunchRequest) => ServerProcess;
 
 /**
  * Throws when the launcher cannot be started; that node or the addon fails shows as its early end.
+ * `more` goes to its environment.
  */
-export const launchServerProcess: Launch = ({ token, socketPath, isSpare }) => {
+export function launchServerProcess(
+  { token, socketPath, isSpare }: LaunchRequest,
+  more: Readonly<Record<string, string>> = {},
+): ServerProcess {
   const log = openChildLog();
   const stderr = openSync(lastWordsPath(token), 'w', 0o600);
   const argv = ['launch', '--', process.execPath, ABORT_ON_ANY, modulePath('server-main')];
@@ -66,6 +76,8 @@ export const launchServerProcess: Launch = ({ token, socketPath, isSpare }) => {
     detached: true,
     env: {
       ...cleanEnvironment(),
+      ...NO_RESTARTABLE_SEQUENCES,
+      ...more,
       UBLK_NBD_SERVER_TOKEN: token,
       UBLK_NBD_SERVER_SOCKET: socketPath,
       ...(isSpare ? { UBLK_NBD_SERVER_SPARE: '1' } : {}),
@@ -91,7 +103,7 @@ export const launchServerProcess: Launch = ({ token, socketPath, isSpare }) => {
   const pid = child.pid ?? 0;
   const identity = (pid === 0 ? undefined : identify(pid)) ?? { pid, startTicks: '' };
   return serverProcess(identity, token, ended);
-};
+}
 
 /** The server process of a device that an earlier controller started; no child of ours. */
 export function adoptServerProcess(identity: ProcessIdentity, token: string): ServerProcess {

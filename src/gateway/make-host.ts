@@ -9,7 +9,7 @@ import { driverControl } from './control.ts';
 import { Controller } from './controller.ts';
 import { driverIds } from './device-id.ts';
 import { deviceNodes } from './device-node.ts';
-import { processorCount } from './environment.ts';
+import { awsEnvironment, processorCount } from './environment.ts';
 import { EventHub } from './events.ts';
 import type { Host } from './host.ts';
 import { launchServerProcess } from './launch.ts';
@@ -44,7 +44,7 @@ export function assemble({ foreground, socketPath, idleExitMs }: AssembleOptions
     control: driverControl,
     registry: new Registry(devicesDir()),
     nodes: deviceNodes,
-    launch: launchServerProcess,
+    launch: (request) => launchServerProcess(request, foreground ? awsEnvironment() : {}),
     arrivals,
     spares: foreground
       ? NO_SPARES

@@ -5,6 +5,7 @@
  * Must not: hold a secret; the registry stores some of these records.
  */
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
+import type { S3Options } from '../protocols/s3/source.ts';
 
 /** Version of the messages, and the oldest that is understood: always the one before. */
 export const RPC_VERSION = 1;
@@ -44,22 +45,39 @@ export interface ConnectOptions {
   readonly unflushed?: 'replay' | 'fail-flush' | 'trust';
   /** fua: every write is durable before it is acknowledged; default flush. */
   readonly durability?: 'flush' | 'fua';
-  /** Bound of the memory that holds what was read from an HTTP object, bytes; default 128 MiB. */
+  /** Bound of the memory for what was read of an HTTP or S3 object, bytes; default 128 MiB. */
   readonly cacheMemoryBytes?: number;
-  /** Folder of the entries on disk of HTTP objects, absolute; undefined: memory alone. */
+  /** Folder of the entries on disk of such objects, absolute; undefined: memory alone. */
   readonly cacheDirectory?: string;
   /** Bound of this object's entry there, bytes, 64 MiB to 2^53 - 1; default 10 GiB. */
   readonly cacheSizeBytes?: number;
+  /** An origin that sends no ranges: all is downloaded into the cache before there is a device. */
+  readonly spool?: boolean;
+  /** full: all of the object is brought into the cache on disk in the background; default none. */
+  readonly prefetch?: 'none' | 'full';
+  /** Bound of what that fetches, bytes per second; default: none. */
+  readonly prefetchBytesPerS?: number;
   /** PEM file of the certificates to trust, instead of those of the system. */
   readonly caFile?: string;
+  /** Origin of an HTTP proxy that requests go through, without a credential. */
+  readonly proxy?: string;
   /** File of `Name: value` lines that each request to the origin carries. */
   readonly headerFile?: string;
+  /** How an object in S3 is found, and whose credentials ask for it; names and paths. */
+  readonly s3?: S3Options;
   /** When the server process dies; undefined = recover, wherever its content outlives it. */
   readonly onCrash?: 'recover' | 'fail';
   /** The device follows an export that has grown by the time of a reconnect. */
   readonly resize?: boolean;
   /** False: a write that may have been executed is never sent again; it fails instead. */
   readonly resendWrites?: boolean;
+  /**
+   * Each connection asks the NBD backend for structured replies; default: it does not. Missing in
+   * the records of versions that always asked: their devices have simple replies from the next
+   * connection on, which does no harm, as no request is answered partly by one and partly by
+   * another.
+   */
+  readonly structuredReplies?: boolean;
 }
 
 export type DeviceState =

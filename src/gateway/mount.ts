@@ -34,9 +34,13 @@ const BUSY_POLL_MS = 250;
 const ABORTED_AFTER_MOUNT_MS = 10_000;
 
 /** Connects and mounts; on failure or abort neither the mount nor the device remains. */
-export async function mountTarget(request: MountRequest, signal: AbortSignal): Promise<DeviceView> {
+export async function mountTarget(
+  request: MountRequest,
+  signal: AbortSignal,
+  onProgress?: (text: string) => void,
+): Promise<DeviceView> {
   const directory = mountPoint(request.directory);
-  const device = await callController('connect', request.options, { signal });
+  const device = await callController('connect', request.options, { signal, onProgress });
   try {
     const source = await sourceOf(device, request.partition, signal);
     await mountSource(source, directory, device.readOnly, request.mountOptions, signal);

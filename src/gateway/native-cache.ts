@@ -28,6 +28,13 @@ export interface NativeCacheFile {
   /** Of the object; the last one may be shorter. */
   readonly chunks: number;
   /**
+   * Writes all bytes of a chunk, which are as many as it has in the object; they are in the entry
+   * after `commit`. Both wait for the disk and throw an Error whose `code` is an errno name; not
+   * while a store has it.
+   */
+  save(chunk: number, bytes: Uint8Array): void;
+  commit(): void;
+  /**
    * Reads what is cached of `count` chunks from `firstChunk` on and drops what does not have its
    * checksum. Not while a store has it.
    */

@@ -17,6 +17,8 @@ export interface StoreSpec {
   readonly maximumWindowBytes: number;
   /** Where chunks are kept on disk, and how much of it they may take there, bytes. */
   readonly cache?: { readonly file: NativeCacheFile; readonly limitBytes: bigint };
+  /** All of the object is brought into the cache, at most so fast; 0n: as fast as it goes. */
+  readonly prefetch?: { readonly bytesPerS: bigint };
 }
 
 /** A range that the queue wants, or that it wants sooner now. */
@@ -25,6 +27,8 @@ export interface StoreFill {
   /** Of the fill as long as it has not ended, 0 to 255. */
   readonly id: number;
   readonly urgent: boolean;
+  /** Nobody is known to want it: it comes after everything else. */
+  readonly background: boolean;
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   /** Where its bytes go in `arena`. */

@@ -7,6 +7,7 @@
 import type { BackendInfo, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
 import { checkGeometry } from '../protocols/geometry.ts';
+import { isObjectTarget } from '../protocols/object-target.ts';
 import type { ConnectOptions } from './messages.ts';
 import { FEATURE_UPDATE_SIZE, hasModernRecovery, recoveryFlags } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
@@ -96,10 +97,10 @@ export function wantedQueues(
   processors: number,
 ): { readonly count: number; readonly fewerWillDo: boolean } {
   const asked = options.queues ?? options.connections;
-  if (options.target.kind === 'http') {
+  if (isObjectTarget(options.target)) {
     // The chunks of a store belong to one thread, which needs no lock then.
     if (asked === undefined || asked === 1) return { count: 1, fewerWillDo: false };
-    throw new GatewayError('UNBD_USAGE', 'an HTTP image has one queue', {
+    throw new GatewayError('UNBD_USAGE', 'an HTTP or S3 image has one queue', {
       hint: 'leave out --queues and --connections',
     });
   }
@@ -147,8 +148,8 @@ export function planDevice(request: PlanRequest): DevicePlan {
       hint: 'use --data-path copy',
     });
   }
-  if (options.resize === true && options.target.kind === 'http') {
-    throw new GatewayError('UNBD_USAGE', 'an HTTP image that has grown is another one', {
+  if (options.resize === true && isObjectTarget(options.target)) {
+    throw new GatewayError('UNBD_USAGE', 'an HTTP or S3 image that has grown is another one', {
       hint: 'leave out --resize',
     });
   }

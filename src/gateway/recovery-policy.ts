@@ -4,8 +4,9 @@
  * Runs in: the controller and `connect --foreground`; pure.
  * Must not: act; recover.ts does.
  */
-import type { Target } from '../protocols/adapter.ts';
+import type { ObjectTarget, Target } from '../protocols/adapter.ts';
 import { GatewayError } from '../protocols/errors.ts';
+import { isObjectTarget } from '../protocols/object-target.ts';
 import type { ConnectOptions } from './messages.ts';
 
 /** Flags of ADD_DEV, by bit (linux/ublk_cmd.h). */
@@ -15,10 +16,10 @@ export const FEATURE_UPDATE_SIZE = 1n << 10n;
 export const FEATURE_QUIESCE = 1n << 12n;
 
 /** Whatever a successor serves of such a target, it has checked against its predecessor's. */
-export type GatedTarget = Extract<Target, { kind: 'nbd' | 'http' }>;
+export type GatedTarget = Extract<Target, { kind: 'nbd' }> | ObjectTarget;
 
 export function hasIdentityGate(target: Target): target is GatedTarget {
-  return target.kind === 'nbd' || target.kind === 'http';
+  return target.kind === 'nbd' || isObjectTarget(target);
 }
 
 /** As many crashes in as long a time end in FATAL: the cause is with us, or in a request. */

@@ -5,15 +5,15 @@
  * Must not: change anything at the backend, keep a connection, or touch the device.
  */
 import assert from 'node:assert/strict';
-import type { BackendInfo, ByteStream } from '../protocols/adapter.ts';
+import type { BackendInfo, ByteStream, ObjectTarget } from '../protocols/adapter.ts';
 import { asGatewayError, type ErrorCode, GatewayError } from '../protocols/errors.ts';
-import type { HttpTarget } from '../protocols/http/source.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { readFingerprint } from '../protocols/nbd/fingerprint.ts';
 import { negotiate } from '../protocols/nbd/handshake.ts';
 import { judgeIdentity } from '../protocols/nbd/identity.ts';
 import { sayDisconnect } from '../protocols/nbd/options.ts';
 import { Session } from '../protocols/nbd/session.ts';
+import { isObjectTarget } from '../protocols/object-target.ts';
 import { type NbdTarget, OPTIONAL_TIMEOUT_MS } from './backend.ts';
 import { dial, errnoName } from './dial.ts';
 import type { Addon } from './native.ts';
@@ -43,7 +43,7 @@ export async function selfTest(
   tryRing(addon);
   if (record === undefined) return {};
   const { target } = record.options;
-  if (target.kind === 'http') {
+  if (isObjectTarget(target)) {
     await lookAtObject(target, record);
     return {};
   }
@@ -71,11 +71,11 @@ function tryRing(addon: Addon): void {
 
 /** Reads as the device would: what answers must be the object that the device was made with. */
 async function lookAtObject(
-  target: HttpTarget,
+  target: ObjectTarget,
   { options, identity }: DeviceRecord,
 ): Promise<void> {
   assert(identity !== undefined, 'the device was made with an object');
-  const { openSource } = await import('./http-backend.ts');
+  const { openSource } = await import('./open-source.ts');
   const source = await openSource(target, options, identity);
   try {
     const into = new Uint8Array(SECTOR_BYTES);
@@ -92,13 +92,14 @@ async function look(
   target: NbdTarget,
   { options, fingerprint: expected, backend }: DeviceRecord,
 ): Promise<Found | { readonly skipped: string }> {
-  const limitMs = options.handshakeTimeoutMs;
+  const { handshakeTimeoutMs: limitMs, structuredReplies } = options;
   const isPatient = backend?.canMultiConn === true;
   const timeoutMs = isPatient ? limitMs : Math.min(limitMs, OPTIONAL_TIMEOUT_MS);
   let stream: Heard | undefined;
   try {
     stream = new Heard(await dial(addon, target.endpoint, timeoutMs));
-    const found = await negotiate(stream, { exportName: target.exportName, timeoutMs });
+    const { exportName } = target;
+    const found = await negotiate(stream, { exportName, timeoutMs, structuredReplies });
     const isWanted = expected !== undefined;
     const fingerprint = isWanted ? await readFingerprint(stream, found, timeoutMs) : undefined;
     await sayDisconnect(new Session(stream, timeoutMs));

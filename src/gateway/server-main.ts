@@ -73,7 +73,7 @@ async function open(path: string, token: string): Promise<Peer> {
     helloTimeoutMs: HELLO_TIMEOUT_MS,
     otherSide: 'the controller',
     closedCode: 'UNBD_CONTROLLER',
-    onRequest: (name, argument) => server.handle(name, argument),
+    onRequest: (name, argument, { progress }) => server.handle(name, argument, progress),
     onEvent: (name) => {
       if (name === GOODBYE_EVENT) missing.saidGoodbye();
     },

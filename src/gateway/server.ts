@@ -76,10 +76,15 @@ export class Server {
       : { ...news, grown: this.#grown };
   }
 
-  async handle(name: string, argument: unknown): Promise<unknown> {
+  /** `progress` is told how far it is, where that takes long. */
+  async handle(
+    name: string,
+    argument: unknown,
+    progress: (text: string) => void = () => undefined,
+  ): Promise<unknown> {
     switch (name as keyof ServerApi) {
       case 'open':
-        return this.#open(argument as OpenArgument);
+        return this.#open(argument as OpenArgument, progress);
       case 'start':
         return this.#start(argument as StartArgument);
       case 'ping':
@@ -107,10 +112,13 @@ export class Server {
     }
   }
 
-  async #open({ options, processors }: OpenArgument): Promise<OpenAnswer> {
+  async #open(
+    { options, processors }: OpenArgument,
+    progress: (text: string) => void,
+  ): Promise<OpenAnswer> {
     if (this.#backend !== undefined) throw new GatewayError('UNBD_INTERNAL', 'opened twice');
     process.title = 'ublk-nbd: server process';
-    const backend = await openBackend(this.#addon, options, processors);
+    const backend = await openBackend(this.#addon, options, processors, progress);
     this.#backend = backend;
     if (backend.shortfall !== undefined) {
       const count = backend.connections;

@@ -5,22 +5,25 @@
  * the store can answer never comes here.
  * Must not: touch memory of the store outside a fill that has not ended.
  */
+import assert from 'node:assert/strict';
 import { setMaxListeners } from 'node:events';
-import type { Source, SourceRead } from '../protocols/adapter.ts';
+import type { Source, SourceRead, SourceTraffic } from '../protocols/adapter.ts';
 import type { SourceEvent } from '../protocols/source/hold.ts';
 import { SteadySource } from '../protocols/source/steady-source.ts';
 import type { Serving } from './backend.ts';
 import type { RoomLinks } from './cache-room.ts';
+import { FillProgress, runsOf } from './fill-run.ts';
 import { log } from './log.ts';
-import { DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
+import { type ConnectOptions, DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
 import type { AdapterSpec, Addon, Queues } from './native.ts';
 import type { NativeCacheFile } from './native-cache.ts';
-import type { NativeStore, StoreFill } from './native-store.ts';
+import type { NativeStore, StoreFill, StoreSpec } from './native-store.ts';
 import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
+import { storeCounters } from './store-counters.ts';
 
 export const CHUNK_BYTES = 1024 * 1024;
 const DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024;
-const MAXIMUM_WINDOW_BYTES = 16 * 1024 * 1024;
+const MAXIMUM_WINDOW_BYTES = 64 * 1024 * 1024;
 /** Fills at once, of which each listens for the end in a few places. */
 const MAXIMUM_LISTENERS = 4 * 256;
 /** errno of Linux. */
@@ -39,11 +42,13 @@ export interface StoreCache {
 
 export class StoreLife implements Serving {
   readonly #source: SteadySource;
+  readonly #traffic: SourceTraffic | undefined;
   readonly #store: NativeStore;
   readonly #reads = new Map<number, SourceRead>();
   readonly #ended = new AbortController();
   readonly #told: (event: BackendEvent) => void;
   readonly #cache: StoreCache | undefined;
+  readonly #prefetches: boolean;
   readonly #endWatch: (() => void) | undefined;
   #queues: Queues | undefined;
 
@@ -58,8 +63,10 @@ export class StoreLife implements Serving {
     this.#told = told;
     this.#cache = cache;
     setMaxListeners(MAXIMUM_LISTENERS, this.#ended.signal);
+    this.#traffic = source.traffic;
     this.#source = new SteadySource(source, {
       holdMs: options.reconnectDelayMs ?? DEFAULT_RECONNECT_DELAY_MS,
+      slowForMs: options.handshakeTimeoutMs,
       told: (event) => this.#sourceTold(event),
     });
     const memoryBytes = options.cacheMemoryBytes ?? DEFAULT_MEMORY_BYTES;
@@ -68,8 +75,9 @@ export class StoreLife implements Serving {
       chunkBytes: CHUNK_BYTES,
       memoryBytes,
       maximumWindowBytes: MAXIMUM_WINDOW_BYTES,
-      ...(cache === undefined ? {} : { cache: { file: cache.file, limitBytes: cache.limitBytes } }),
+      ...(cache === undefined ? {} : cacheSpec(cache, options)),
     };
+    this.#prefetches = 'prefetch' in spec;
     this.#store = new addon.Store(spec, () => this.#fill());
     this.#endWatch = cache?.watchRoom({
       allow: (allowed) => this.#store.allowCacheWrites(allowed),
@@ -96,15 +104,11 @@ export class StoreLife implements Serving {
     return { writes: 0, bytes: 0n };
   }
 
-  counters(): Readonly<Record<string, bigint>> {
-    const { hits, misses, fills, filledBytes, ...disk } = this.#store.stats();
-    return {
-      cacheHits: hits,
-      cacheMisses: misses,
-      fetches: fills,
-      fetchedBytes: filledBytes,
-      ...(this.#cache === undefined ? {} : disk),
-    };
+  counters(): Readonly<Record<string, bigint | number>> {
+    return storeCounters(this.#store.stats(), this.#traffic, {
+      hasDisk: this.#cache !== undefined,
+      prefetches: this.#prefetches,
+    });
   }
 
   end(): void {
@@ -122,9 +126,10 @@ export class StoreLife implements Serving {
   }
 
   #fill(): void {
-    for (const fill of this.#store.take()) {
-      if (fill.kind === 'read') void this.#read(fill);
-      else this.#promote(fill);
+    for (const run of runsOf(this.#store.take())) {
+      const [first] = run;
+      if (first?.kind === 'promote') this.#promote(first);
+      else void this.#read(run);
     }
   }
 
@@ -134,22 +139,18 @@ export class StoreLife implements Serving {
     if (read !== undefined) this.#source.promote(read);
   }
 
-  async #read({
-    id,
-    urgent,
-    offsetBytes,
-    lengthBytes,
-    arenaOffsetBytes,
-  }: StoreFill): Promise<void> {
-    const into = new Uint8Array(this.#store.arena, arenaOffsetBytes, lengthBytes);
-    let landedBytes = 0;
-    const landed = (bytes: number): void => {
-      landedBytes = bytes;
-      // The last byte ends the fill, and its place may be another's at once.
-      if (bytes < lengthBytes) this.#store.report(id, bytes, 0);
-    };
-    const read = { offsetBytes, into, urgent, signal: this.#ended.signal, landed };
-    this.#reads.set(id, read);
+  async #read(run: readonly StoreFill[]): Promise<void> {
+    const [first] = run;
+    assert(first !== undefined);
+    const { offsetBytes, arenaOffsetBytes, urgent, background } = first;
+    const progress = new FillProgress(run);
+    const into = new Uint8Array(this.#store.arena, arenaOffsetBytes, progress.lengthBytes);
+    // The last byte ends the last fill, and its place may be another's at once.
+    const landed = (bytes: number): void =>
+      progress.landed(bytes, (fill, landedBytes) => this.#report(fill, landedBytes, 0));
+    const { signal } = this.#ended;
+    const read = { offsetBytes, into, urgent, background, signal, landed };
+    for (const { id } of run) this.#reads.set(id, read);
     let errno = 0;
     try {
       await this.#source.read(read);
@@ -157,7 +158,24 @@ export class StoreLife implements Serving {
       // Why has been told; the requests that wait for it fail.
       errno = EIO;
     }
-    this.#reads.delete(id);
-    this.#store.report(id, errno === 0 ? lengthBytes : landedBytes, errno);
+    for (const [fill, landedBytes] of progress.rest(errno === 0)) {
+      this.#report(fill, landedBytes, errno);
+    }
   }
+
+  #report({ id, lengthBytes }: StoreFill, landedBytes: number, errno: number): void {
+    // Its id is another's as soon as it has ended.
+    if (errno !== 0 || landedBytes === lengthBytes) this.#reads.delete(id);
+    this.#store.report(id, landedBytes, errno);
+  }
+}
+
+/** Without a cache nothing is prefetched: there is no place for it. */
+function cacheSpec(
+  { file, limitBytes }: StoreCache,
+  { prefetch, prefetchBytesPerS = 0 }: ConnectOptions,
+): Pick<StoreSpec, 'cache' | 'prefetch'> {
+  const cache = { file, limitBytes };
+  if (prefetch !== 'full') return { cache };
+  return { cache, prefetch: { bytesPerS: BigInt(prefetchBytesPerS) } };
 }

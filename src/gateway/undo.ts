@@ -43,6 +43,11 @@ export class Steps {
     return this.run(name, () => unlessAborted(action(), this.#signal));
   }
 
+  /** How far the step is that goes on. */
+  tell(text: string): void {
+    this.#onStep(text);
+  }
+
   #throwIfInterrupted(): void {
     if (this.#signal.aborted) throw new GatewayError('UNBD_INTERRUPTED', 'interrupted');
   }

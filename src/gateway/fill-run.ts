@@ -1,0 +1,88 @@
+/**
+ * Owns: which fills of a store one read of the source brings, and what of it ends which of them.
+ * Runs in: the server process, on the JS main thread; pure.
+ * Must not: read, or report.
+ */
+import type { StoreFill } from './native-store.ts';
+
+/** Each request costs a round trip, in which its connection does nothing: of a wide window few. */
+const MAXIMUM_RUN_BYTES = 4 * 1024 * 1024;
+
+function goesOn(last: StoreFill, next: StoreFill): boolean {
+  return (
+    !last.urgent &&
+    !next.urgent &&
+    last.background === next.background &&
+    last.offsetBytes + last.lengthBytes === next.offsetBytes &&
+    last.arenaOffsetBytes + last.lengthBytes === next.arenaOffsetBytes
+  );
+}
+
+/**
+ * Joins fills that nobody waits for yet and that go on where the one before ends, in the object and
+ * in the arena. All else stays alone and in its place, as a promotion that follows its fill must.
+ */
+export function runsOf(fills: readonly StoreFill[]): StoreFill[][] {
+  const runs: StoreFill[][] = [];
+  let bytes = 0;
+  for (const fill of fills) {
+    const run = runs.at(-1);
+    const last = run?.at(-1);
+    const isRead = fill.kind === 'read' && last?.kind === 'read';
+    const fits = bytes + fill.lengthBytes <= MAXIMUM_RUN_BYTES;
+    if (run !== undefined && last !== undefined && isRead && fits && goesOn(last, fill)) {
+      run.push(fill);
+      bytes += fill.lengthBytes;
+    } else {
+      runs.push([fill]);
+      bytes = fill.lengthBytes;
+    }
+  }
+  return runs;
+}
+
+/** What has landed of each fill of a run that has not ended. */
+export class FillProgress {
+  readonly lengthBytes: number;
+  readonly #fills: readonly StoreFill[];
+  #ended = 0;
+  /** Of the fills that have ended. */
+  #endedBytes = 0;
+  #landedBytes = 0;
+
+  constructor(fills: readonly StoreFill[]) {
+    this.#fills = fills;
+    this.lengthBytes = fills.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+  }
+
+  /**
+   * So many bytes of the run are there. Calls `report` once for each fill of which that is news,
+   * the whole of it last; but the last byte of the run is held back for `end`.
+   */
+  landed(bytes: number, report: (fill: StoreFill, landedBytes: number) => void): void {
+    this.#landedBytes = bytes;
+    for (;;) {
+      const fill = this.#fills[this.#ended];
+      const ofFill = bytes - this.#endedBytes;
+      if (fill === undefined || ofFill <= 0) return;
+      if (ofFill < fill.lengthBytes) {
+        report(fill, ofFill);
+        return;
+      }
+      if (this.#ended === this.#fills.length - 1) return;
+      this.#ended += 1;
+      this.#endedBytes += fill.lengthBytes;
+      report(fill, fill.lengthBytes);
+    }
+  }
+
+  /** The fills that have not ended, and what has landed of each; of a run that `isWhole` all. */
+  rest(isWhole: boolean): (readonly [fill: StoreFill, landedBytes: number])[] {
+    let landedBytes = this.#landedBytes - this.#endedBytes;
+    return this.#fills.slice(this.#ended).map((fill) => {
+      const ofFill = isWhole ? fill.lengthBytes : Math.min(landedBytes, fill.lengthBytes);
+      landedBytes = Math.max(0, landedBytes - fill.lengthBytes);
+      return [fill, ofFill] as const;
+    });
+  }
+}
