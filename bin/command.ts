@@ -14,6 +14,8 @@ export interface Context {
   print(text: string): void;
   /** A line on stderr: `ublk-nbd: text`. */
   warn(text: string): void;
+  /** Where stderr is a terminal: a line there that the next one takes the place of. */
+  progress?(text: string | undefined): void;
   /** Aborted by SIGINT, SIGTERM and SIGHUP, which from the first call on end no process. */
   signal(): AbortSignal;
 }

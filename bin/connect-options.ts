@@ -13,6 +13,7 @@ import {
   outageConnectOptions,
   outageOptions,
 } from './outage-options.ts';
+import { type S3Arguments, s3ConnectOptions, s3Options } from './s3-options.ts';
 
 /** Limit of one dial or one handshake, ms. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -55,12 +56,17 @@ export function basicOptions<A>(yargs: Argv<A>) {
       requiresArg: true,
       describe: 'How bytes pass between the driver and the server process',
     },
+    'structured-replies': {
+      type: 'boolean',
+      describe: 'Ask an NBD backend for structured replies, in which holes need no bandwidth',
+    },
     ...outageOptions,
     ...httpOptions,
+    ...s3Options,
   });
 }
 
-export interface BasicArguments extends OutageArguments, HttpArguments {
+export interface BasicArguments extends OutageArguments, HttpArguments, S3Arguments {
   readonly target: string;
   readonly 'read-only': boolean | undefined;
   readonly export: string | undefined;
@@ -72,12 +78,17 @@ export interface BasicArguments extends OutageArguments, HttpArguments {
   readonly 'no-partition-scan': boolean | undefined;
   readonly 'block-size': string | undefined;
   readonly 'data-path': DataPath;
+  readonly 'structured-replies': boolean | undefined;
 }
 
-/** Parses the target; throws UNBD_USAGE or UNBD_TARGET_MALFORMED. */
+/**
+ * Parses the target; throws UNBD_USAGE or UNBD_TARGET_MALFORMED. `env`: what of the environment
+ * counts.
+ */
 export async function connectOptions(
   args: BasicArguments,
   context: Context,
+  env: NodeJS.ProcessEnv = {},
 ): Promise<ConnectOptions> {
   const { queues, depth, connections, id, name } = args;
   if (queues !== undefined && connections !== undefined && queues !== connections) {
@@ -95,14 +106,17 @@ export async function connectOptions(
   }
   const blockSize = args['block-size'];
   const target = await context.gateway.parseTarget(args.target, args.export);
+  const s3 = await s3ConnectOptions(args, target, env);
   return {
     target,
     readOnly: args['read-only'] === true,
     partitionScan: args['no-partition-scan'] !== true,
     dataPath: args['data-path'],
     handshakeTimeoutMs: handshakeTimeoutMs(args) ?? HANDSHAKE_TIMEOUT_MS,
+    ...nbdConnectOptions(args, target),
     ...outageConnectOptions(args),
     ...httpConnectOptions(args, target),
+    ...(s3 === undefined ? {} : { s3 }),
     ...(queues === undefined ? {} : { queues }),
     ...(depth === undefined ? {} : { depth }),
     ...(connections === undefined ? {} : { connections }),
@@ -110,4 +124,17 @@ export async function connectOptions(
     ...(name === undefined ? {} : { name }),
     ...(blockSize === undefined ? {} : { blockSizeBytes: Number(blockSize) }),
   };
+}
+
+/** Throws UNBD_USAGE where one is not for the target. */
+function nbdConnectOptions(
+  { 'structured-replies': structuredReplies }: BasicArguments,
+  { kind }: ConnectOptions['target'],
+): Pick<ConnectOptions, 'structuredReplies'> {
+  if (structuredReplies !== true) return {};
+  if (kind === 'nbd') return { structuredReplies };
+  throw usageError(
+    '--structured-replies is for NBD backends',
+    'leave it out, or name a target nbd://…',
+  );
 }

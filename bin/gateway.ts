@@ -11,18 +11,25 @@ import type { DisconnectHow } from '../src/gateway/drain.ts';
 import type { TargetInfo } from '../src/gateway/info.ts';
 import type { ConnectOptions, DeviceEvent, DeviceView } from '../src/gateway/messages.ts';
 import type { MountRequest } from '../src/gateway/mount.ts';
+import type { OriginOptions } from '../src/gateway/open-source.ts';
 import type { Upgrade } from '../src/gateway/upgrade-controller.ts';
 import type { Target } from '../src/protocols/adapter.ts';
 
 export interface Gateway {
   parseTarget(text: string, exportName: string | undefined): Promise<Target>;
-  connect(options: ConnectOptions, signal: AbortSignal): Promise<DeviceView>;
+  /** `onProgress` is told what is done at the moment, one line. */
+  connect(
+    options: ConnectOptions,
+    signal: AbortSignal,
+    onProgress?: (text: string) => void,
+  ): Promise<DeviceView>;
   /** Returns when `signal` has ended the device, or throws when the device ended by itself. */
   connectForeground(
     options: ConnectOptions,
     signal: AbortSignal,
     onReady: (device: DeviceView) => void,
     drainTimeoutMs: number | undefined,
+    onProgress?: (text: string) => void,
   ): Promise<void>;
   /** Aborted, the device is taken back. */
   disconnect(device: string, how: DisconnectHow): Promise<void>;
@@ -35,8 +42,13 @@ export interface Gateway {
   list(verbose: boolean): Promise<readonly DeviceView[]>;
   /** The devices of a controller that runs; none is started. */
   listRunning(): Promise<readonly DeviceView[]>;
-  info(target: Target, signal: AbortSignal): Promise<TargetInfo>;
-  mount(request: MountRequest, signal: AbortSignal): Promise<DeviceView>;
+  /** `origin`: of a target on a web server or in S3. */
+  info(target: Target, signal: AbortSignal, origin?: OriginOptions): Promise<TargetInfo>;
+  mount(
+    request: MountRequest,
+    signal: AbortSignal,
+    onProgress?: (text: string) => void,
+  ): Promise<DeviceView>;
   umount(directory: string, drainTimeoutMs: number | undefined, signal: AbortSignal): Promise<void>;
   /** `directory`: undefined is the default one, which need not be there. */
   listCache(directory: string | undefined): Promise<readonly CacheEntryView[]>;
@@ -59,12 +71,12 @@ export const gateway: Gateway = {
     const { parseTarget } = await import('../src/protocols/target.ts');
     return parseTarget(text, exportName === undefined ? {} : { exportName });
   },
-  async connect(options, signal) {
-    return (await client()).callController('connect', options, { signal });
+  async connect(options, signal, onProgress) {
+    return (await client()).callController('connect', options, { signal, onProgress });
   },
-  async connectForeground(options, signal, onReady, drainTimeoutMs) {
+  async connectForeground(options, signal, onReady, drainTimeoutMs, onProgress) {
     const { runForeground } = await import('../src/gateway/foreground.ts');
-    await runForeground(options, signal, onReady, drainTimeoutMs);
+    await runForeground(options, signal, onReady, drainTimeoutMs, onProgress);
   },
   async disconnect(device, { force, drainTimeoutMs, signal }) {
     const options = signal === undefined ? {} : { signal };
@@ -96,13 +108,13 @@ export const gateway: Gateway = {
       peer.close();
     }
   },
-  async info(target, signal) {
+  async info(target, signal, origin) {
     const { backendInfo } = await import('../src/gateway/info.ts');
-    return backendInfo(target, signal);
+    return backendInfo(target, signal, origin);
   },
-  async mount(request, signal) {
+  async mount(request, signal, onProgress) {
     const { mountTarget } = await import('../src/gateway/mount.ts');
-    return mountTarget(request, signal);
+    return mountTarget(request, signal, onProgress);
   },
   async umount(directory, drainTimeoutMs, signal) {
     const { umountDirectory } = await import('../src/gateway/mount.ts');

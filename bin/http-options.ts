@@ -1,5 +1,6 @@
 /**
- * Owns: the options of connect and mount that are about images on web servers.
+ * Owns: the options of connect and mount that are about images on web servers and in S3, and those
+ * of them that info has.
  * Runs in: the CLI.
  * Must not: read the files that they name: a recovery reads them too, so that only their paths go
  * on.
@@ -7,29 +8,23 @@
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { ConnectOptions } from '../src/gateway/messages.ts';
+import type { OriginOptions } from '../src/gateway/open-source.ts';
+import { parseProxy } from '../src/protocols/http/proxy-address.ts';
 import { readSize } from '../src/protocols/size.ts';
 import { usageError } from './command.ts';
 
 /** Four chunks, and the largest buffer that every supported Node.js has. */
 const MEMORY_BYTES = [4n << 20n, 4n << 30n] as const;
+const RATE_BYTES = [64n << 10n, 1n << 40n] as const;
 /** Less is memory's work; and the messages carry it as a number. */
 const DISK_BYTES = [64n << 20n, BigInt(Number.MAX_SAFE_INTEGER)] as const;
 
-export const httpOptions = {
-  'cache-memory': {
+/** How the origin is reached. */
+export const originOptions = {
+  proxy: {
     type: 'string',
     requiresArg: true,
-    describe: 'Memory for what was read of an HTTP image, such as 1G [128M]',
-  },
-  cache: {
-    type: 'string',
-    requiresArg: true,
-    describe: 'Folder on disk that keeps what was read of an HTTP image, also for later devices',
-  },
-  'cache-size': {
-    type: 'string',
-    requiresArg: true,
-    describe: 'What of the image --cache keeps at most, such as 50G [10G]',
+    describe: 'Proxy for an HTTP or S3 image, http://HOST[:PORT]; no other one is ever used',
   },
   'header-file': {
     type: 'string',
@@ -43,30 +38,103 @@ export const httpOptions = {
   },
 } as const;
 
-export interface HttpArguments {
-  readonly 'cache-memory': string | undefined;
-  readonly cache: string | undefined;
-  readonly 'cache-size': string | undefined;
+export const httpOptions = {
+  'cache-memory': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Memory for what was read of an HTTP or S3 image, such as 1G [128M]',
+  },
+  cache: {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Folder on disk that keeps what was read of such an image, also for later devices',
+  },
+  'cache-size': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'What of the image --cache keeps at most, such as 50G [10G]',
+  },
+  spool: {
+    type: 'boolean',
+    describe: 'Download an HTTP image into --cache first, where its server sends no ranges',
+  },
+  prefetch: {
+    choices: ['none', 'full'] as const,
+    requiresArg: true,
+    describe: 'Bring all of an HTTP or S3 image into --cache, after what is read of it [none]',
+  },
+  'prefetch-rate': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'Bytes per second that --prefetch fetches at most, such as 20M',
+  },
+  ...originOptions,
+} as const;
+
+/** Requests to S3 are signed, and take no other credential; every service of S3 sends ranges. */
+const HTTP_ALONE: ReadonlySet<string> = new Set(['header-file', 'spool']);
+
+export interface OriginArguments {
+  readonly proxy: string | undefined;
   readonly 'header-file': string | undefined;
   readonly 'ca-file': string | undefined;
 }
 
-/** Throws UNBD_USAGE where one is wrong or the target is no HTTP image. */
+export interface HttpArguments extends OriginArguments {
+  readonly 'cache-memory': string | undefined;
+  readonly cache: string | undefined;
+  readonly 'cache-size': string | undefined;
+  readonly spool: boolean | undefined;
+  readonly prefetch: 'none' | 'full' | undefined;
+  readonly 'prefetch-rate': string | undefined;
+}
+
+/** Throws UNBD_USAGE where one is wrong or not for the target. */
 export function httpConnectOptions(
   args: HttpArguments,
   { kind }: ConnectOptions['target'],
 ): Partial<ConnectOptions> {
-  const { 'cache-memory': memory, 'header-file': headerFile, 'ca-file': caFile } = args;
-  for (const name of Object.keys(httpOptions)) {
-    if (kind === 'http' || args[name as keyof HttpArguments] === undefined) continue;
-    throw usageError(`--${name} is for HTTP images`, 'leave it out, or name a target http://…');
-  }
+  refuseElsewhere(args, kind);
   return {
-    ...memoryOptions(memory),
+    ...memoryOptions(args['cache-memory']),
     ...diskOptions(args),
+    ...spoolOptions(args),
+    ...prefetchOptions(args),
+    ...reachOptions(args),
+  };
+}
+
+/** Throws as httpConnectOptions does. */
+export function originConnectOptions(
+  args: OriginArguments,
+  { kind }: ConnectOptions['target'],
+): OriginOptions {
+  refuseElsewhere(args, kind);
+  return reachOptions(args);
+}
+
+function reachOptions(args: OriginArguments): OriginOptions {
+  const { 'header-file': headerFile, 'ca-file': caFile, proxy } = args;
+  return {
+    ...(proxy === undefined ? {} : { proxy: parseProxy(proxy) }),
     ...(headerFile === undefined ? {} : { headerFile: resolve(headerFile) }),
     ...(caFile === undefined ? {} : { caFile: resolve(caFile) }),
   };
+}
+
+function refuseElsewhere(
+  args: Partial<HttpArguments>,
+  kind: ConnectOptions['target']['kind'],
+): void {
+  for (const name of Object.keys(httpOptions)) {
+    if (args[name as keyof HttpArguments] === undefined || kind === 'http') continue;
+    if (kind === 's3' && !HTTP_ALONE.has(name)) continue;
+    const images = HTTP_ALONE.has(name) ? 'HTTP' : 'HTTP and S3';
+    throw usageError(
+      `--${name} is for ${images} images`,
+      'leave it out, or name a target http://…',
+    );
+  }
 }
 
 /** Throws UNBD_USAGE, with what `hint` says to write, outside `minimum` to `maximum`. */
@@ -99,6 +167,26 @@ function diskOptions({ cache, 'cache-size': size }: HttpArguments): Partial<Conn
   if (size === undefined) return { cacheDirectory };
   const hint = 'write 64M to 8191T, such as 50G';
   return { cacheDirectory, cacheSizeBytes: bytesOf('cache-size', size, DISK_BYTES, hint) };
+}
+
+function spoolOptions({ spool, cache }: HttpArguments): Partial<ConnectOptions> {
+  if (spool !== true) return {};
+  if (cache === undefined) throw usageError('--spool needs a cache on disk', 'add --cache DIR');
+  return { spool };
+}
+
+function prefetchOptions(args: HttpArguments): Partial<ConnectOptions> {
+  const { prefetch, 'prefetch-rate': rate } = args;
+  if (prefetch !== 'full') {
+    if (rate === undefined) return prefetch === undefined ? {} : { prefetch };
+    throw usageError('--prefetch-rate is for what is prefetched', 'add --prefetch full');
+  }
+  if (args.cache === undefined) {
+    throw usageError('--prefetch full needs a cache on disk', 'add --cache DIR');
+  }
+  if (rate === undefined) return { prefetch };
+  const hint = 'write 64K to 1T, such as 20M';
+  return { prefetch, prefetchBytesPerS: bytesOf('prefetch-rate', rate, RATE_BYTES, hint) };
 }
 
 /** What the path means now, wherever links may lead later. Its last part need not be there. */

@@ -9,6 +9,7 @@ import { asGatewayError, EXIT_STATUS, GatewayError } from '../src/protocols/erro
 import { report, runCli } from './cli.ts';
 import type { Context } from './command.ts';
 import { gateway } from './gateway.ts';
+import { progressLine } from './progress.ts';
 
 const debug = !['', '0', undefined].includes(process.env.UBLK_NBD_DEBUG);
 let outputError: NodeJS.ErrnoException | undefined;
@@ -31,6 +32,10 @@ const context: Context = {
   },
   warn: (text) => {
     process.stderr.write(`ublk-nbd: ${text}\n`);
+  },
+  progress: (text) => {
+    if (!process.stderr.isTTY) return;
+    process.stderr.write(progressLine(text, process.stderr.columns ?? 80));
   },
   signal: () => {
     if (interruption === undefined) {

@@ -9,6 +9,7 @@ import { basicOptions, connectOptions } from '../connect-options.ts';
 import { deviceJson } from '../device-json.ts';
 import { drainOption, drainTimeoutMs } from '../outage-options.ts';
 import { json } from '../output.ts';
+import { withProgress } from '../progress.ts';
 
 export const command = defineCommand({
   examples: [
@@ -16,6 +17,7 @@ export const command = defineCommand({
     ['connect nbd://[::1]:10810/disk', 'By NBD URI'],
     ['connect nbd+unix:///disk?socket=/run/nbd.sock', 'Over a unix socket'],
     ['connect https://images.example/disk.img', 'A raw image on a web server, read-only'],
+    ['connect s3://images/disk.img --s3-profile backup', 'A raw image in S3, read-only'],
   ],
   build: (yargs) =>
     basicOptions(
@@ -23,7 +25,8 @@ export const command = defineCommand({
         type: 'string',
         demandOption: true,
         describe:
-          'host[:port][/export], an NBD URI, http(s)://…, file:PATH, null:SIZE or memory:SIZE',
+          'host[:port][/export], an NBD URI, http(s)://…, s3://BUCKET/KEY, file:PATH, null:SIZE ' +
+          'or memory:SIZE',
       }),
     )
       .option('foreground', {
@@ -33,13 +36,23 @@ export const command = defineCommand({
       .options(drainOption)
       .options(jsonOption),
   run: async (args, context) => {
-    const options = await connectOptions(args, context);
-    const show = (device: DeviceView) => printDevice(device, args.json === true, context);
+    // A device that lives without this process has nothing of its environment.
+    const env = args.foreground === true ? process.env : {};
+    const options = await connectOptions(args, context, env);
+    const show = (device: DeviceView) => {
+      context.progress?.(undefined);
+      printDevice(device, args.json === true, context);
+    };
     if (args.foreground === true) {
       const drainMs = drainTimeoutMs(args);
-      await context.gateway.connectForeground(options, context.signal(), show, drainMs);
+      await withProgress(options, context, (tell) =>
+        context.gateway.connectForeground(options, context.signal(), show, drainMs, tell),
+      );
     } else {
-      show(await context.gateway.connect(options, context.signal()));
+      const device = await withProgress(options, context, (tell) =>
+        context.gateway.connect(options, context.signal(), tell),
+      );
+      show(device);
     }
   },
 });

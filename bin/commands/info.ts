@@ -4,9 +4,10 @@
  * Must not: need root, the driver or a controller.
  */
 import type { TargetInfo } from '../../src/gateway/info.ts';
-import type { BackendInfo } from '../../src/protocols/adapter.ts';
 import { defineCommand, jsonOption } from '../command.ts';
+import { originConnectOptions, originOptions } from '../http-options.ts';
 import { fields, humanSize, json } from '../output.ts';
+import { s3ConnectOptions, s3Options } from '../s3-options.ts';
 
 const UNLIMITED_BYTES = 0xffff_ffff;
 
@@ -28,10 +29,17 @@ export const command = defineCommand({
         requiresArg: true,
         describe: 'Export to ask for, where TARGET names none',
       })
+      .options(originOptions)
+      .options(s3Options)
       .options(jsonOption),
   run: async (args, context) => {
     const target = await context.gateway.parseTarget(args.target, args.export);
-    const info = await context.gateway.info(target, context.signal());
+    const s3 = await s3ConnectOptions(args, target, process.env);
+    const origin = {
+      ...originConnectOptions(args, target),
+      ...(s3 === undefined ? {} : { s3 }),
+    };
+    const info = await context.gateway.info(target, context.signal(), origin);
     context.print(args.json ? json(infoJson(info)) : infoText(info));
   },
 });
@@ -42,6 +50,7 @@ function infoJson(info: TargetInfo): Record<string, unknown> {
     exportName: info.exportName ?? null,
     description: info.description ?? null,
     ...info.backend,
+    structuredReplies: info.structuredReplies ?? null,
     exports: info.exports ?? null,
   };
 }
@@ -53,7 +62,7 @@ function infoText(info: TargetInfo): string {
     ['target', info.target],
     ['size', `${backend.sizeBytes} bytes (${humanSize(backend.sizeBytes)})`],
     ['mode', backend.readOnly ? 'read-only' : 'read-write'],
-    ['offers', offers(backend).join(', ') || 'reads and writes only'],
+    ['offers', offers(info).join(', ') || 'reads and writes only'],
     ['smallest request', `${backend.minimumBlockBytes} bytes`],
     ['best request', `${backend.preferredBlockBytes} bytes`],
     ['largest request', largest === UNLIMITED_BYTES ? 'no limit' : `${largest} bytes`],
@@ -77,7 +86,7 @@ function shownName(name: string): string {
   return name === '' ? '(default)' : name;
 }
 
-function offers(backend: BackendInfo): string[] {
+function offers({ backend, structuredReplies = false }: TargetInfo): string[] {
   const names: [boolean, string][] = [
     [backend.canFlush, 'flush'],
     [backend.canFua, 'fua'],
@@ -86,6 +95,7 @@ function offers(backend: BackendInfo): string[] {
     [backend.canFastZero, 'fast-zero'],
     [backend.canMultiConn, 'multi-conn'],
     [backend.rotational, 'rotational'],
+    [structuredReplies, 'structured-replies'],
   ];
   return names.filter(([offered]) => offered).map(([, name]) => name);
 }

@@ -58,7 +58,11 @@ function paragraph(device: DeviceView): string {
   if (device.details !== undefined) {
     const { dataPath, maxIoBytes, counters } = device.details;
     pairs.push(['data path', dataPath], ['largest I/O', `${maxIoBytes} bytes`]);
-    for (const [name, value] of Object.entries(counters)) pairs.push([name, String(value)]);
+    for (const [name, value] of Object.entries(counters)) {
+      // The one that has an end.
+      const of = name === 'prefetchedBytes' ? ` of ${device.sizeBytes}` : '';
+      pairs.push([name, `${value}${of}`]);
+    }
   }
   return `${device.path}\n${fields(pairs, '  ')}`;
 }

@@ -7,6 +7,7 @@ import { defineCommand, integerOption, jsonOption } from '../command.ts';
 import { basicOptions, connectOptions } from '../connect-options.ts';
 import { deviceJson } from '../device-json.ts';
 import { json } from '../output.ts';
+import { withProgress } from '../progress.ts';
 
 export const command = defineCommand({
   examples: [
@@ -35,14 +36,14 @@ export const command = defineCommand({
       .options(jsonOption),
   run: async (args, context) => {
     const { directory, partition, options: mountOptions } = args;
-    const device = await context.gateway.mount(
-      {
-        options: await connectOptions(args, context),
-        directory,
-        ...(partition === undefined ? {} : { partition }),
-        ...(mountOptions === undefined ? {} : { mountOptions }),
-      },
-      context.signal(),
+    const request = {
+      options: await connectOptions(args, context),
+      directory,
+      ...(partition === undefined ? {} : { partition }),
+      ...(mountOptions === undefined ? {} : { mountOptions }),
+    };
+    const device = await withProgress(request.options, context, (tell) =>
+      context.gateway.mount(request, context.signal(), tell),
     );
     context.print(args.json ? json(deviceJson(device)) : device.path);
   },
