@@ -3,6 +3,7 @@
  * Runs in: the bench's process on the host.
  * Must not: measure or read files.
  */
+import { layout, meanOf, spreadText, thousands } from '../table.ts';
 import type { DeviceName, Workload } from './plan.ts';
 import type { BackendCounts, Cost } from './results.ts';
 
@@ -14,32 +15,7 @@ export interface Row {
 }
 
 function mean(row: Row, pick: (cost: Cost) => number): number {
-  return row.costs.reduce((sum, cost) => sum + pick(cost), 0) / row.costs.length;
-}
-
-/** Between the cheapest and the dearest repetition, as a part of the mean. */
-function spread(row: Row): number {
-  const totals = row.costs.map((cost) => cost.total);
-  return (Math.max(...totals) - Math.min(...totals)) / mean(row, (cost) => cost.total);
-}
-
-const thousands = (count: number): string => `${(count / 1000).toFixed(1)}k`;
-
-function layout(lines: readonly (readonly string[])[]): string {
-  const widths = (lines[0] ?? []).map((_, column) =>
-    Math.max(...lines.map((line) => line[column]?.length ?? 0)),
-  );
-  return lines
-    .map((line) =>
-      line
-        .map((cell, column) => {
-          const width = widths[column] ?? 0;
-          return column < 2 ? cell.padEnd(width) : cell.padStart(width);
-        })
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  return meanOf(row.costs.map(pick));
 }
 
 /** Instructions per I/O and IOPS of every workload on every device. */
@@ -58,7 +34,7 @@ export function costTable(rows: readonly Row[]): string {
       remote ? thousands(backend) : '-',
       thousands(total - client - backend),
       mean(row, (cost) => cost.iops).toFixed(0),
-      row.costs.length > 1 ? `${(spread(row) * 100).toFixed(1)}%` : '-',
+      spreadText(row.costs.map((cost) => cost.total)),
     ];
   });
   return layout([head, ...lines]);
@@ -95,9 +71,10 @@ export function ratioTable(rows: readonly Row[]): string {
   return lines.length === 0 ? '' : layout([head, ...lines]);
 }
 
-/** What outliving a failure costs in each I/O: a device with it against one without. */
-export function recoveryTable(rows: readonly Row[]): string {
+/** What each of these costs in each I/O: a device with it against one without. */
+export function additionsTable(rows: readonly Row[]): string {
   const parts: readonly [string, DeviceName, DeviceName][] = [
+    ['structured replies', 'nbd-structured', 'nbd'],
     ['the log of unflushed writes', 'nbd', 'nbd-trust'],
     ['the flags for recovery', 'nbd-trust', 'nbd-mortal'],
   ];

@@ -1,18 +1,28 @@
 /**
  * Owns: what is measured: the devices, the workloads, their order, and the goals.
  * Runs in: the bench's process on the host.
- * Must not: know how a measurement is made; bench/guest does.
+ * Must not: know how a measurement is made; bench/nbd/guest does.
  */
+import { repeated } from '../repetitions.ts';
 
 /**
- * `nbd.ko` is the kernel's client, with nbd-client; the others are devices of ublk-nbd. `nbd-trust`
- * keeps no log of unflushed writes, `nbd-mortal` neither that nor the flags for recovery.
+ * `nbd.ko` is the kernel's client, with nbd-client; the others are devices of ublk-nbd.
+ * `nbd-structured` asks for structured replies, `nbd-trust` keeps no log of unflushed writes,
+ * `nbd-mortal` neither that nor the flags for recovery.
  */
-export type DeviceName = 'nbd.ko' | 'nbd' | 'nbd-trust' | 'nbd-mortal' | 'file' | 'null';
+export type DeviceName =
+  | 'nbd.ko'
+  | 'nbd'
+  | 'nbd-structured'
+  | 'nbd-trust'
+  | 'nbd-mortal'
+  | 'file'
+  | 'null';
 
 export const DEVICES: readonly DeviceName[] = [
   'nbd.ko',
   'nbd',
+  'nbd-structured',
   'nbd-trust',
   'nbd-mortal',
   'file',
@@ -61,27 +71,24 @@ export interface Run {
   readonly workload: Workload;
 }
 
-/** Every repetition in the opposite order of the one before it, so that a drift shows as spread. */
+/** In the order of `repeated`. */
 export function planRuns(
   devices: readonly DeviceName[],
   workloads: readonly Workload[],
   repetitions: number,
 ): Run[] {
-  const runs: Run[] = [];
-  for (let repetition = 1; repetition <= repetitions; repetition++) {
-    const once = workloads.flatMap((workload) =>
+  const once = (repetition: number): Run[] =>
+    workloads.flatMap((workload) =>
       devices.map((device) => ({
         name: `${repetition}-${workload.name}-${device}`,
         device,
         workload,
       })),
     );
-    runs.push(...(repetition % 2 === 1 ? once : once.reverse()));
-  }
-  return runs;
+  return repeated(once, repetitions);
 }
 
-/** The plan as bench/guest reads it. */
+/** The plan as bench/nbd/guest reads it. */
 export function planText(runs: readonly Run[]): string {
   return runs
     .map(({ name, device, workload }) => {
