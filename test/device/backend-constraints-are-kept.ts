@@ -1,16 +1,18 @@
 /**
  * Claim: a device works whatever its backend restricts: block sizes, parallel requests,
- * connections, FUA.
+ * connections, FUA; and a bandwidth that is scarce is not spent on holes.
  * Method: nbdkit with the filter of each restriction; fio verifies. A request outside the limits
- * would be an error.
+ * would be an error. A proxy counts what qemu-nbd sends of a sparse image.
  */
 import assert from 'node:assert/strict';
 import { isBrief, isFull } from '../support/amount.ts';
+import { BackendProxy } from '../support/backend-proxy.ts';
 import { startNbdkit, startQemuNbd } from '../support/backends.ts';
-import { MIB, makeImage, sysfsNumber } from '../support/block.ts';
+import { assertSameBytes, MIB, makeImage, sysfsNumber } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { fioVerify } from '../support/fio.ts';
+import { must, shell } from '../support/process.ts';
 import { connect, listed } from '../support/product.ts';
 
 const size = isFull ? '32m' : '4m';
@@ -73,6 +75,29 @@ claimToo(
       const device = await connect(scope, backend.target);
       assert.equal((await listed(device.path)).queues, 1, `round ${round}`);
       await fioVerify(device.path, { iodepth: 8, size: '4m' });
+      await device.disconnect();
+    }
+  },
+);
+
+claimToo(
+  'holes are not sent where structured replies are asked for, and read right',
+  async (scope) => {
+    const raw = scope.path('disk.raw');
+    const image = scope.path('disk.qcow2');
+    await makeImage(raw, MIB);
+    // Data that begins and ends within a cluster, between holes.
+    await shell(`truncate -s 16M ${raw}; printf end | dd of=${raw} bs=1 seek=9000001 conv=notrunc`);
+    await must(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, image]);
+    const backend = await startQemuNbd(scope, image, 'qcow2');
+    for (const options of [[], ['--structured-replies']]) {
+      const proxy = await BackendProxy.start(scope, backend.target);
+      const device = await connect(scope, proxy.target, ...options);
+      const before = proxy.receivedBytes;
+      await assertSameBytes(device.path, raw);
+      const received = proxy.receivedBytes - before;
+      const fits = options.length === 0 ? received >= 15 * MIB : received < 3 * MIB;
+      assert(fits, `${received} bytes came with ${options}`);
       await device.disconnect();
     }
   },

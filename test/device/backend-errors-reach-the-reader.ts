@@ -1,8 +1,8 @@
 /**
  * Claim: a request that the backend fails fails with its error, and every other one has the right
  * bytes.
- * Method: nbdkit's error filter over its pattern, many random direct reads; and over memory with
- * other errors.
+ * Method: nbdkit's error filter over its pattern, many random direct reads in either reply style;
+ * and over memory with other errors.
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
@@ -12,16 +12,17 @@ import { KIB, MIB, patternBytes } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile, errorOf } from '../support/direct-file.ts';
 import { connect, listed } from '../support/product.ts';
+import type { Scope } from '../support/scope.ts';
 
 const sizeBytes = 64 * MIB;
-const durationMs = isFull ? 60_000 : 8_000;
+const durationMs = isFull ? 60_000 : 4_000;
 /** However long they take: among so many, one in five is some, and not most. */
 const LEAST_READS = 200;
 
-claim('of the reads that one in five fails, each is EIO or has the right bytes', async (scope) => {
+async function playReads(scope: Scope, ...options: readonly string[]): Promise<void> {
   const words = ['--filter=error', 'pattern', String(sizeBytes), 'error-pread=EIO'];
   const backend = await startNbdkit(scope, [...words, 'error-pread-rate=20%']);
-  const device = await connect(scope, backend.target, '--no-partition-scan');
+  const device = await connect(scope, backend.target, '--no-partition-scan', ...options);
   const file = new DirectFile(device.path, constants.O_RDONLY);
   let failed = 0;
   let succeeded = 0;
@@ -48,7 +49,17 @@ claim('of the reads that one in five fails, each is EIO or has the right bytes',
   assert(failed > 0 && succeeded > failed, `${failed} failed, ${succeeded} succeeded`);
   assert.equal((await listed(device.path)).state, 'CONNECTED', 'errors do not end the connection');
   await device.disconnect();
-});
+}
+
+for (const [style, options] of [
+  ['simple', []],
+  ['structured', ['--structured-replies']],
+] as const) {
+  claim(
+    `of the reads that one in five fails, each is EIO or has the right bytes: ${style} replies`,
+    (scope) => playReads(scope, ...options),
+  );
+}
 
 claimToo('an error of a write keeps its meaning', async (scope) => {
   const words = ['--filter=error', 'memory', '16M', 'error-pwrite=ENOSPC'];

@@ -1,10 +1,11 @@
 /**
  * Claim: whatever a backend does in the transmission phase, no I/O gets wrong data, the device
  * says in one line what happened and who did it, and it can be disconnected.
- * Method: every fault of the scripted backend, each on a device of its own that waits for nobody
- * and gets no second connection, so that what the fault did stays to be seen. The backend lives in
- * this process, so I/O here is asynchronous; devices are made through the controller's own
- * interface, as three more processes a fault would cost more than the test.
+ * Method: every fault of the scripted backend, each on a device of its own that asks for the
+ * fault's style of replies, waits for nobody and gets no second connection, so that what the fault
+ * did stays to be seen. The backend lives in this process, so I/O here is asynchronous; devices are
+ * made through the controller's own interface, as three more processes a fault would cost more than
+ * the test.
  */
 import assert from 'node:assert/strict';
 import { constants } from 'node:fs';
@@ -12,7 +13,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { callController } from '../../src/gateway/client.ts';
 import type { ConnectOptions, DeviceView } from '../../src/gateway/messages.ts';
 import type { GatewayError } from '../../src/protocols/errors.ts';
-import { isBrief, isLeast, isOfShare } from '../support/amount.ts';
+import { isBrief, isLeast } from '../support/amount.ts';
 import { MIB, patternBytes } from '../support/block.ts';
 import { claim } from '../support/claim.ts';
 import { alignedMemory } from '../support/direct-file.ts';
@@ -51,18 +52,25 @@ const visible: Readonly<Record<Exclude<Outcome, 'violation' | 'lost' | 'stalls'>
   ESHUTDOWN: ['EIO'],
 };
 
-/** An emulated machine plays one fault of each outcome, or of every third; others play all. */
+/**
+ * An emulated machine plays one fault of each outcome in either reply style, or every seventh of
+ * these; others play all.
+ */
 function chosenFaults(): readonly TransmissionFault[] {
-  if (!isBrief) return transmissionFaults.filter((_, n) => isOfShare(n));
+  if (!isBrief) return transmissionFaults;
   const kinds = new Map<string, TransmissionFault>();
   for (const fault of transmissionFaults) {
-    const kind = fault.outcomes.join();
+    const kind = `${fault.replies} ${fault.outcomes}`;
     if (!kinds.has(kind)) kinds.set(kind, fault);
   }
-  return [...kinds.values()].filter((_, n) => !isLeast || n % 3 === 0);
+  return [...kinds.values()].filter((_, n) => !isLeast || n % 7 === 0);
 }
 
-async function connectTo(scope: Scope, backend: ScriptedNbd): Promise<DeviceView> {
+async function connectTo(
+  scope: Scope,
+  backend: ScriptedNbd,
+  replies: TransmissionFault['replies'],
+): Promise<DeviceView> {
   const [host = '', port = ''] = backend.target.split(':');
   const options: ConnectOptions = {
     target: {
@@ -77,6 +85,7 @@ async function connectTo(scope: Scope, backend: ScriptedNbd): Promise<DeviceView
     dataPath: 'copy',
     handshakeTimeoutMs: 60_000,
     reconnectDelayMs: 0,
+    ...(replies === 'structured' && { structuredReplies: true }),
   };
   const device = await callController('connect', options);
   scope.defer(async () => {
@@ -162,12 +171,14 @@ async function assertBlamed(device: DeviceView): Promise<void> {
 async function play(scope: Scope, fault: TransmissionFault): Promise<void> {
   const backend = await startScriptedNbd({ fault: fault.name, connectionsMax: 1 });
   scope.defer(() => backend.close());
-  const device = await connectTo(scope, backend).catch((error: GatewayError) => {
+  const device = await connectTo(scope, backend, fault.replies).catch((error: GatewayError) => {
     // What is wrong from the first byte on may be seen before the device is ready.
     assert.equal(fault.command, 'enter', error.message);
     assert.match(error.line, /backend.*\[UNBD_BACKEND_(PROTOCOL|CLOSED)\]$/);
   });
   if (device === undefined) return;
+  const { structuredReplies } = backend.counters;
+  assert.equal(structuredReplies, Number(fault.replies === 'structured'), 'who asks has them');
   const file = await open(device.path, constants.O_RDWR | constants.O_DIRECT);
   scope.defer(() => file.close().catch(() => undefined));
   const disk = new Disk(device.path, file);
@@ -217,7 +228,7 @@ for (const fault of chosenFaults()) {
 claim('list and logs tell in one line what a backend did', async (scope) => {
   const backend = await startScriptedNbd({ fault: 'chunk-with-wrong-magic', connectionsMax: 1 });
   scope.defer(() => backend.close());
-  const device = await connectTo(scope, backend);
+  const device = await connectTo(scope, backend, 'structured');
   const file = await open(device.path, constants.O_RDONLY | constants.O_DIRECT);
   scope.defer(() => file.close().catch(() => undefined));
   const disk = new Disk(device.path, file);

@@ -2,20 +2,24 @@
  * Claim: with --cache what was read of an image on a web server is on disk for the next device,
  * and whatever happens to the cache costs no I/O error and no wrong byte.
  * Method: nginx's log counts what it sends; server processes killed -9 while they fill the cache,
- * bytes of it damaged, copies taken at any moment, its file system full or read-only.
+ * its disk's power lost at any moment, bytes of it damaged, its file system full or read-only.
  */
 import assert from 'node:assert/strict';
 import { readdirSync, renameSync } from 'node:fs';
 import { isFull } from '../support/amount.ts';
-import { dropCaches, MIB, sha256File } from '../support/block.ts';
+import { assertSameBytes, dropCaches, MIB } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
-import { killServerProcess } from '../support/kills.ts';
-import { must, shell, start, until } from '../support/process.ts';
+import { CrashDisk } from '../support/crash-disk.ts';
+import { fioWords } from '../support/fio.ts';
+import { endController, killServerProcess } from '../support/kills.ts';
+import { must, type Running, shell, start, until } from '../support/process.ts';
 import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
+import { randomFrom } from '../support/random.ts';
 import type { Scope } from '../support/scope.ts';
 import { makePattern, sentBytes, startNginx, type WebServer } from '../support/web-servers.ts';
 
 const NAME = 'pattern.img';
+const CRASHES = isFull ? 10 : 1;
 /** What the tests of the parts show as well. */
 const claimInLongRuns: typeof claimToo = isFull ? claimToo : () => undefined;
 
@@ -26,10 +30,14 @@ interface Cached {
   connect(...options: readonly string[]): Promise<Device>;
 }
 
-async function cached(scope: Scope, mebibytes: number, memory: string): Promise<Cached> {
+async function cached(
+  scope: Scope,
+  mebibytes: number,
+  memory: string,
+  cache = scope.path('cache'),
+): Promise<Cached> {
   const [folder, image] = await makePattern(scope, mebibytes);
   const web = await startNginx(scope, folder);
-  const cache = scope.path('cache');
   const words = ['--cache', cache, '--cache-memory', memory];
   const connectCached = (...options: readonly string[]) =>
     connect(scope, web.url(NAME), ...words, ...options);
@@ -38,7 +46,7 @@ async function cached(scope: Scope, mebibytes: number, memory: string): Promise<
 
 async function assertServes(device: Device, image: string): Promise<void> {
   await dropCaches();
-  assert.equal(await sha256File(device.path), await sha256File(image));
+  await assertSameBytes(device.path, image);
 }
 
 async function counter(device: Device, name: string): Promise<number> {
@@ -61,6 +69,12 @@ function entryOf(cache: string): string {
   const [name, ...others] = readdirSync(cache);
   assert(name !== undefined && others.length === 0, 'the cache has one entry');
   return `${cache}/${name}`;
+}
+
+/** Reads all of it, at a rate that leaves time to fail on the way. */
+function startReading(scope: Scope, { path }: Device, rate = '8m'): Running {
+  const options = { rw: 'read', bs: '256k', iodepth: 16, rate };
+  return start(scope, fioWords({ path, options }));
 }
 
 /** A file system of its own for the cache, in a file. */
@@ -102,15 +116,7 @@ claimToo(
   async (scope) => {
     const { image, cache, connect } = await cached(scope, 64, '16M');
     const device = await connect();
-    const reads = ['--rw=read', '--bs=256k', '--iodepth=16', '--rate=8m', '--direct=1'];
-    const load = start(scope, [
-      'fio',
-      '--name=reads',
-      `--filename=${device.path}`,
-      ...reads,
-      '--ioengine=libaio',
-      '--readonly',
-    ]);
+    const load = startReading(scope, device);
     for (const kill of [1, 2]) {
       await until('it fills', async () => (await counter(device, 'cachedBytes')) > kill * 8 * MIB);
       await killServerProcess(device);
@@ -122,6 +128,42 @@ claimToo(
     assert.equal(await verified(cache), 0, 'nothing in it is damaged');
   },
 );
+
+claimToo('a machine that crashes while it fills leaves a cache that is whole', async (scope) => {
+  const disk = await CrashDisk.make(scope, 160 * MIB);
+  scope.defer(endController);
+  const cache = `${disk.folder}/cache`;
+  const { image, connect } = await cached(scope, 48, '64M', cache);
+  const random = randomFrom(20261128);
+  for (let crash = 0; crash < CRASHES; crash += 1) {
+    const device = await connect();
+    const map = `${entryOf(cache)}/map`;
+    // A map without holes, as of an entry that was full once: what is written in it makes nothing
+    // durable but itself, and not the data that it names.
+    const zeroes = `bs=4096 seek=1 count=$(($(stat -c %s ${map}) / 4096 - 1))`;
+    await shell(`dd if=/dev/zero of=${map} ${zeroes} conv=notrunc,fsync status=none`);
+    const load = startReading(scope, device, '4m');
+    const enough = (2 + random(10)) * MIB;
+    await until('it fills', async () => (await counter(device, 'cachedBytes')) > enough);
+    // As the kernel writes it back whenever it likes.
+    await shell(`sync --data ${map}`);
+    await disk.losePower();
+    assert.equal((await load.exited).status, 0, 'no read failed');
+    await device.disconnect();
+    await endController();
+    await disk.restart();
+
+    assert.equal(await verified(cache), 0, 'the map names nothing that is not there');
+    const next = await connect();
+    await assertServes(next, image);
+    assert((await counter(next, 'cacheReadBytes')) > 0, 'what was durable is used');
+    assert((await counter(next, 'fetchedBytes')) > 0, 'what was not is fetched');
+    assert.equal(await counter(next, 'cacheCorruptBytes'), 0);
+    await next.disconnect();
+    await verified(cache);
+    await ublkNbdMust('cache', 'prune', cache, '--all');
+  }
+});
 
 claimToo('what is damaged, or was not whole at a crash, is fetched again', async (scope) => {
   const { image, cache, connect } = await cached(scope, 32, '64M');

@@ -19,8 +19,9 @@ import {
 } from '../support/kills.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { upgradeMust } from '../support/package-copy.ts';
+import { packageFolder } from '../support/package-folder.ts';
 import { until } from '../support/process.ts';
-import { connect, type Device, listed, packageFolder, ublkNbdMust } from '../support/product.ts';
+import { connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
 import { type Random, randomFrom } from '../support/random.ts';
 import { SlowNbdkit } from '../support/slow-nbdkit.ts';
 import { verifyThrough } from '../support/under-load.ts';

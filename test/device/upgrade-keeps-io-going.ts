@@ -13,15 +13,9 @@ import { DirectFile } from '../support/direct-file.ts';
 import { untilState } from '../support/kills.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { copyPackage, upgrade, upgradeMust } from '../support/package-copy.ts';
+import { packageFolder } from '../support/package-folder.ts';
 import { describe, shell, start, until } from '../support/process.ts';
-import {
-  assertRefused,
-  connect,
-  type Device,
-  listed,
-  packageFolder,
-  ublkNbdMust,
-} from '../support/product.ts';
+import { assertRefused, connect, type Device, listed, ublkNbdMust } from '../support/product.ts';
 import { inFlight, verifyThrough } from '../support/under-load.ts';
 
 /** How often the log says so of a device of this path, of whatever test. */
@@ -32,32 +26,40 @@ async function told({ path }: Device, pattern: RegExp): Promise<number> {
 const upgradesTold = (device: Device) => told(device, /upgraded: process \d+ \(/g);
 const skipsTold = (device: Device) => told(device, /takes no second client/g);
 
+/** Each upgrade starts five processes. */
+const TIMEOUT_MS = isFull ? 1_800_000 : 600_000;
+
 const UPGRADES = isFull ? 40 : isLeast ? 1 : isBrief ? 2 : 12;
 
-claim(`fio verifies while everything is upgraded ${UPGRADES} times`, async (scope) => {
-  const words = ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms'];
-  const device = await connect(scope, (await startNbdkit(scope, words)).target);
-  const next = copyPackage(scope, { version: '99.1.0', speaksNext: true });
-  const { serverVersion: own } = await listed(device.path);
-  const pauses: number[] = [];
-  const before = await upgradesTold(device);
-  await verifyThrough(device, UPGRADES, async (round) => {
-    const folder = round % 2 === 0 ? next : packageFolder;
-    const [before, controller] = [await listed(device.path), controllerPid()];
-    const told = await upgradeMust(folder, round % 3 === 0 ? device.path : '--all');
-    pauses.push(Number(/paused (\d+) ms/.exec(told)?.[1]));
-    // A slow machine may be told that it is served, and has yet to find its backend.
-    await untilState(device, /CONNECTED/);
-    const after = await listed(device.path);
-    assert.notEqual(after.serverPid, before.serverPid);
-    assert.notEqual(controllerPid(), controller, 'another controller too');
-    assert.equal(after.serverVersion, folder === next ? '99.1.0' : own);
-  });
-  assert.equal(pauses.length, UPGRADES);
-  tellFigure(`pauses of ${UPGRADES} upgrades, ms: ${pauses.join(' ')}`);
-  assert.equal((await upgradesTold(device)) - before, UPGRADES);
-  await device.disconnect();
-});
+claim(
+  `fio verifies while everything is upgraded ${UPGRADES} times`,
+  async (scope) => {
+    const words = ['--filter=delay', 'memory', '64M', 'rdelay=20ms', 'wdelay=20ms'];
+    const { target } = await startNbdkit(scope, words);
+    const device = await connect(scope, target, '--structured-replies');
+    const next = copyPackage(scope, { version: '99.1.0', speaksNext: true });
+    const { serverVersion: own } = await listed(device.path);
+    const pauses: number[] = [];
+    const before = await upgradesTold(device);
+    await verifyThrough(device, UPGRADES, async (round) => {
+      const folder = round % 2 === 0 ? next : packageFolder;
+      const [before, controller] = [await listed(device.path), controllerPid()];
+      const told = await upgradeMust(folder, round % 3 === 0 ? device.path : '--all');
+      pauses.push(Number(/paused (\d+) ms/.exec(told)?.[1]));
+      // A slow machine may be told that it is served, and has yet to find its backend.
+      await untilState(device, /CONNECTED/);
+      const after = await listed(device.path);
+      assert.notEqual(after.serverPid, before.serverPid);
+      assert.notEqual(controllerPid(), controller, 'another controller too');
+      assert.equal(after.serverVersion, folder === next ? '99.1.0' : own);
+    });
+    assert.equal(pauses.length, UPGRADES);
+    tellFigure(`pauses of ${UPGRADES} upgrades, ms: ${pauses.join(' ')}`);
+    assert.equal((await upgradesTold(device)) - before, UPGRADES);
+    await device.disconnect();
+  },
+  { timeoutMs: TIMEOUT_MS },
+);
 
 claimToo(
   'no request is sent twice: the old server process leaves nothing in flight',

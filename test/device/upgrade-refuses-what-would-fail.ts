@@ -12,15 +12,9 @@ import { claim, claimToo } from '../support/claim.ts';
 import { DirectFile } from '../support/direct-file.ts';
 import { controllerPid } from '../support/leftovers.ts';
 import { copyPackage, upgrade, upgradeMust } from '../support/package-copy.ts';
+import { packageFolder } from '../support/package-folder.ts';
 import { describe, type Outcome, run, shell, until } from '../support/process.ts';
-import {
-  assertRefused,
-  connect,
-  type Device,
-  listed,
-  packageFolder,
-  startUblkNbd,
-} from '../support/product.ts';
+import { assertRefused, connect, type Device, listed, startUblkNbd } from '../support/product.ts';
 
 claimToo(
   'a backend that does not answer ends the upgrade, and what waited goes on',

@@ -21,10 +21,3 @@ export const isBrief = amount === 'brief' || isLeast || isRest;
 
 /** True where time means nothing: promises in seconds are of a real processor and kernel. */
 export const isSlow = isBrief || readFileSync('/proc/cpuinfo', 'utf8').includes('QEMU TCG');
-
-const [share = 0, shares = 1] = (process.env.UBLK_NBD_TEST_SHARE ?? '0/1').split('/').map(Number);
-
-/** Whether this boot runs the n-th of many alike; other boots run the others. */
-export function isOfShare(n: number): boolean {
-  return n % shares === share;
-}

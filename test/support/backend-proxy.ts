@@ -40,6 +40,11 @@ export class BackendProxy {
     return this.#connections.size;
   }
 
+  /** What the backend has sent over the connections that there are. */
+  get receivedBytes(): number {
+    return [...this.#connections.values()].reduce((sum, far) => sum + far.bytesRead, 0);
+  }
+
   /** Cuts the oldest so many connections, or all. */
   reset(count = Number.POSITIVE_INFINITY): void {
     for (const [near, far] of [...this.#connections].slice(0, count)) {

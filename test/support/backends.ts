@@ -47,6 +47,11 @@ export function unpackedProgram(name: string): string {
   return path;
 }
 
+/** The folder of lighttpd's modules, of which TLS is a package of its own. */
+export function lighttpdModules(): string {
+  return join(cacheFolder, 'servers', 'usr', 'lib', 'lighttpd');
+}
+
 /** A TCP port on 127.0.0.1 that nothing listens on. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {

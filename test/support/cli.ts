@@ -23,6 +23,7 @@ export interface CliSetup {
   readonly gateway?: Partial<Gateway>;
   readonly signal?: AbortSignal;
   readonly debug?: boolean;
+  readonly progress?: (text: string | undefined) => void;
 }
 
 /** Runs `ublk-nbd ARGV`; a call of the gateway that the test did not expect is UNBD_INTERNAL. */
@@ -43,6 +44,7 @@ export async function cli(argv: readonly string[], setup: CliSetup = {}): Promis
       stderr += `ublk-nbd: ${text}\n`;
     },
     signal: () => setup.signal ?? new AbortController().signal,
+    ...(setup.progress === undefined ? {} : { progress: setup.progress }),
   };
   const options = { version: '1.2.3', columns: 80, debug: setup.debug ?? false };
   const status = await runCli(argv, context, options);

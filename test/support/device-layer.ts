@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { type Boot, type PlanOptions, planBoots } from './device-plan.ts';
-import { Lines, newTotals, TapReader, type TapTest, type Totals } from './tap-stream.ts';
+import { addTotals, Lines, newTotals, TapReader, type TapTest, type Totals } from './tap-stream.ts';
 
 /** Of one file, in seconds; its claims have limits of their own. */
 const FILE_TIMEOUT_S = 10_000;
@@ -170,10 +170,7 @@ export async function runDeviceLayer(
   const boots = planBoots(options);
   const next = async (): Promise<void> => {
     for (let boot = boots.shift(); boot !== undefined; boot = boots.shift()) {
-      const part = await runBoot(boot, options, print);
-      totals.passed += part.passed;
-      totals.skipped += part.skipped;
-      totals.failed += part.failed;
+      addTotals(totals, await runBoot(boot, options, print));
     }
   };
   const isGiven = boots.some(({ takes }) => takes === 'line');

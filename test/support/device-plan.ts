@@ -29,46 +29,58 @@ export interface PlanOptions {
 
 /** What differs from kernel to kernel, so that the newest is tried with it in every run. */
 const ON_BOTH_KERNELS = ['filesystem-keeps-its-bytes', 'one-fsync-is-one-flush'];
-/** Its short form is played where a test costs less, its long form by `npm run soak`. */
-const TOO_LONG_FOR_A_VM = ['soak-leaks-nothing'];
+/**
+ * Played where a test costs less, and in `test:full`: the short form of a soak, a cluster of Ceph,
+ * which takes minutes to start on an emulated processor, and what no kernel has much to do with.
+ */
+const TOO_LONG_FOR_A_VM = [
+  'http-prefetch-brings-all',
+  'http-spool-needs-no-ranges',
+  's3-faults-are-outlived',
+  's3-images-mount',
+  's3-sessions-are-renewed',
+  'soak-leaks-nothing',
+];
 const FOUR_PROCESSORS = ['network-can-fail', 'random-io-verifies'];
 /**
- * A few forms of what a backend may send are played with sanitizers, which look at all of them in
- * the tests of the native core; all are played without, in boots at once.
+ * Where the addon does the work: what a sanitizer is for. It doubles the start of every process, so
+ * that a run with sanitizers plays the least with them, and what the virtual machines of `npm test`
+ * leave out, of every file, with the addon that people use.
  */
-const MANY_FORMS = 'hostile-backends-harm-nothing';
-const SHARES = 2;
+const WORTH_A_SANITIZER = /^(backend-can|devices-end|hostile|random|server)/;
 /**
- * Where the addon does the work: what a sanitizer is for. Of the other files such a run plays the
- * claims that the virtual machines of `npm test` leave out, with the addon that people use.
+ * A test runs on one processor most of the time, so that boots side by side save time; with one
+ * more than there would have to be, two that run at a time end at about the same time.
  */
-const WORTH_A_SANITIZER = /^(backend-can|devices-end|hostile|random|server|soak|upgrade-keeps)/;
-/** A test runs on one processor most of the time, so that boots side by side save time. */
-const FLOOR_BOOTS = 3;
+const FLOOR_BOOTS = 4;
 /** Seconds on an emulated processor, of the files that take long; they even out the boots. */
 const LONG_FILES: Readonly<Record<string, number>> = {
-  'backend-can-die': 65,
-  'backend-can-forget': 45,
-  'bad-input-is-told-in-one-line': 45,
-  'commands-work-on-a-device': 60,
-  'controller-can-die': 115,
-  'discard-reaches-the-backend': 50,
+  'backend-can-die': 60,
+  'backend-can-forget': 40,
+  'bad-input-is-told-in-one-line': 30,
+  'commands-work-on-a-device': 35,
+  'controller-can-die': 55,
   'disconnect-never-hangs': 75,
-  'filesystem-keeps-its-bytes': 130,
-  'filesystem-survives-kills': 80,
-  'hostile-backends-harm-nothing': 50,
-  'http-cache-keeps': 45,
-  'http-images-mount': 70,
-  'interrupted-connect-leaves-nothing': 70,
-  'local-targets-work': 80,
+  'every-adapter-conforms': 30,
+  'filesystem-keeps-its-bytes': 90,
+  'filesystem-survives-kills': 40,
+  'hostile-backends-harm-nothing': 35,
+  'http-cache-keeps': 35,
+  'http-faults-are-outlived': 55,
+  'http-images-mount': 55,
+  'http-prefetch-brings-all': 50,
+  'killed-process-is-silent': 35,
   'network-can-fail': 100,
-  'nobody-waits-for-ever': 60,
-  'read-only-is-read-only': 45,
-  'server-process-can-die': 140,
-  'sigterm-ends-what-it-should': 75,
-  'upgrade-keeps-io-going': 100,
+  'partitions-appear': 45,
+  'random-io-verifies': 45,
+  's3-faults-are-outlived': 105,
+  's3-images-mount': 240,
+  's3-sessions-are-renewed': 60,
+  'server-process-can-die': 60,
+  'soak-leaks-nothing': 120,
+  'upgrade-keeps-io-going': 40,
 };
-const OTHER_FILES_S = 30;
+const OTHER_FILES_S = 20;
 /** Of one boot; a kernel that hangs must not hold the rest up. */
 const BOOT_TIMEOUT_S = { brief: 2700, full: 10_800 };
 
@@ -123,16 +135,16 @@ function givenRunner(
   const ordered = longestFirst(files);
   if (!sanitize) return ordered.map((file) => boot(file, brief));
   return ordered.flatMap((file) => {
-    const isWorthIt = isFull || WORTH_A_SANITIZER.test(file);
-    const boots = isWorthIt ? [boot(file, brief)] : [];
-    if (file === MANY_FORMS) {
-      for (let n = 0; n < SHARES; n += 1) {
-        const share = { UBLK_NBD_TEST_SHARE: `${n}/${SHARES}` };
-        boots.push(boot(file, { UBLK_NBD_TEST_AMOUNT: 'normal', ...share }));
-      }
+    const leavesOut = hasLeftOut(root, file);
+    const isShort = leavesOut && !isFull && !TOO_LONG_FOR_A_VM.includes(file);
+    const boots: Boot[] = [];
+    if (isFull || WORTH_A_SANITIZER.test(file)) {
+      boots.push(boot(file, isShort ? { ...brief, UBLK_NBD_TEST_AMOUNT: 'least' } : brief));
+    } else if (TOO_LONG_FOR_A_VM.includes(file)) {
+      boots.push(boot(file, { UBLK_NBD_TEST_AMOUNT: 'brief' }));
     }
-    if (isWorthIt || !hasLeftOut(root, file)) return boots;
-    return [boot(file, { UBLK_NBD_TEST_AMOUNT: 'rest' })];
+    if (isShort) boots.push(boot(file, { UBLK_NBD_TEST_AMOUNT: 'rest' }));
+    return boots;
   });
 }
 

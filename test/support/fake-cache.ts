@@ -53,6 +53,8 @@ export class FakeCacheFiles {
     return {
       cachedBytes: 0n,
       chunks: Math.ceil(Number(spec.sizeBytes) / spec.chunkBytes),
+      save: () => undefined,
+      commit: () => undefined,
       verify: (first, count) => {
         this.verified.push([first, count]);
         return this.verdict;

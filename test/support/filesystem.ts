@@ -4,8 +4,8 @@
  * Must not: compare through a cache; callers drop caches between writing and reading.
  */
 import { mkdirSync } from 'node:fs';
+import { packageFolder } from './package-folder.ts';
 import { must, shell } from './process.ts';
-import { packageFolder } from './product.ts';
 import type { Scope } from './scope.ts';
 
 export type FilesystemKind = 'ext4' | 'xfs';
@@ -39,15 +39,15 @@ export async function mountAt(
   return { folder, unmount };
 }
 
-/** Copies this project's sources, and a few large files of random bytes beside them. */
+/** Copies sources of this project, and a few large files of random bytes beside them. */
 export async function copyTree(folder: string, randomMib = 8): Promise<void> {
-  await shell(`cd '${packageFolder}'; cp -a src native test bin scripts '${folder}/'`);
+  await shell(`cd '${packageFolder}'; cp -a src bin scripts '${folder}/'`);
   await shell(`cd '${folder}'; for n in 1 2; do head -c ${randomMib / 2}M /dev/urandom >r$n; done`);
 }
 
-/** `sha256sum` lines of every file below, in a fixed order. */
+/** `b2sum` lines of every file below, in a fixed order; of strong digests it costs least. */
 export function checksums(folder: string): Promise<string> {
-  return shell(`cd '${folder}'; find . -type f -print0 | sort -z | xargs -0 sha256sum`);
+  return shell(`cd '${folder}'; find . -type f -print0 | sort -z | xargs -0 b2sum`);
 }
 
 /** Checks without mending; what is not clean is a failure. */

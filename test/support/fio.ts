@@ -43,6 +43,34 @@ export async function fio(job: FioJob, timeoutMs = 240_000): Promise<FioResult> 
   };
 }
 
+/** As fio(), and no I/O may fail, nor be wrong where the job verifies. */
+export async function assertFioSucceeds(job: FioJob, timeoutMs?: number): Promise<FioResult> {
+  const result = await fio(job, timeoutMs);
+  assert.equal(result.outcome.status, 0, describe(result.outcome));
+  assert.equal(result.totalErrors, 0, describe(result.outcome));
+  return result;
+}
+
+/** Of what writeChecked() writes: every 4 KiB carry their checksum and their own offset. */
+const CHECKED = { verify: 'crc32c', verify_interval: '4k' };
+
+/** Fills a file with what readChecked() verifies. */
+export async function writeChecked(path: string, size: string): Promise<void> {
+  const options = { ...CHECKED, size, rw: 'write', bs: '128k', do_verify: 0, direct: 0 };
+  await assertFioSucceeds({ path, options });
+}
+
+/** Reads what writeChecked() has written; a wrong byte, or one of another place, is a failure. */
+export async function readChecked(
+  path: string,
+  options: Readonly<Record<string, string | number>>,
+  timeoutMs?: number,
+): Promise<void> {
+  const strict = { ...CHECKED, verify_fatal: 1, ...options };
+  const { readCount } = await assertFioSucceeds({ path, options: strict }, timeoutMs);
+  assert(readCount > 0, 'fio read');
+}
+
 export function fioWords(job: FioJob): string[] {
   const options = { ioengine: 'io_uring', direct: 1, thread: 1, ...job.options };
   const words = Object.entries(options).map(([name, value]) => `--${name}=${value}`);
@@ -56,9 +84,7 @@ export async function fioVerify(
 ): Promise<FioResult> {
   const mixed = { rw: 'randrw', bsrange: '512-1m', bs_unaligned: 0, verify: 'crc32c' };
   const strict = { verify_fatal: 1, do_verify: 1, norandommap: 0, serialize_overlap: 1 };
-  const result = await fio({ path, options: { ...mixed, ...strict, ...options } });
-  assert.equal(result.outcome.status, 0, describe(result.outcome));
-  assert.equal(result.totalErrors, 0, describe(result.outcome));
+  const result = await assertFioSucceeds({ path, options: { ...mixed, ...strict, ...options } });
   assert(result.writeCount > 0 && result.readCount > 0, 'fio wrote and read');
   return result;
 }

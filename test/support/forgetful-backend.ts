@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { freePort } from './backends.ts';
+import { packageFolder } from './package-folder.ts';
 import { type Running, shell, start, until } from './process.ts';
-import { packageFolder } from './product.ts';
 import type { Scope } from './scope.ts';
 
 const program = join(packageFolder, 'dist', 'test', 'support', 'scripted-nbd-main.js');

@@ -12,7 +12,7 @@ import { parseTarget } from '../../src/protocols/target.ts';
 export const OBJECT_BYTES = 4096;
 export const ETAG = '"v1"';
 export const MODIFIED = 'Sat, 21 Nov 2026 10:00:00 GMT';
-export const TIMEOUT_MS = 3000;
+export const TIMEOUT_MS = 60_000;
 
 /** No two neighbours are equal, and no two lines of 256 bytes. */
 export const OBJECT = Uint8Array.from({ length: OBJECT_BYTES }, (_, at) => at * 7 + (at >> 8));

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { isFull, isSlow } from './amount.ts';
 import type { Backend } from './backends.ts';
-import { controllerPid } from './leftovers.ts';
+import { anyServerPid, controllerPid, sparePid } from './leftovers.ts';
 import { until } from './process.ts';
 import { type Device, listed, ublkNbdMust } from './product.ts';
 
@@ -68,6 +68,15 @@ export async function killController(): Promise<void> {
   assert(pid !== undefined, 'a controller runs');
   process.kill(pid, 'SIGKILL');
   await until('the controller is dead', () => controllerPid() !== pid);
+}
+
+/** Ends the controller, once there is no device, and waits until nothing of ublk-nbd runs. */
+export async function endController(): Promise<void> {
+  const pid = controllerPid();
+  if (pid !== undefined) killIfAlive(pid, 'SIGTERM');
+  const isAny = () =>
+    [controllerPid(), sparePid(), anyServerPid()].some((pid) => pid !== undefined);
+  await until('nothing runs', () => !isAny());
 }
 
 /** How often the log says that a device of this path got its backend back. */

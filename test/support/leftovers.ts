@@ -6,8 +6,9 @@
  */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { packageFolder } from './package-folder.ts';
 import { run, until } from './process.ts';
-import { commandOf, packageFolder, sanitizerReports } from './product.ts';
+import { commandOf, sanitizerReports } from './product.ts';
 
 const runFolder = process.env.UBLK_NBD_RUN_DIR ?? '/run/ublk-nbd';
 

@@ -4,11 +4,12 @@
  * Must not: outlive its test: a controller that was started from it would miss its files.
  */
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { controllerPid } from './leftovers.ts';
+import { packageFolder } from './package-folder.ts';
 import { describe, type Outcome, run, until } from './process.ts';
-import { commandIn, packageFolder, ublkNbd } from './product.ts';
+import { commandIn, ublkNbd } from './product.ts';
 import type { Scope } from './scope.ts';
 
 export interface CopyOptions {
@@ -31,16 +32,28 @@ export function copyPackage(scope: Scope, options: CopyOptions): string {
   );
   copyBuild(folder, options.isBroken === true);
   if (options.speaksNext === true) {
-    const messages = join(folder, 'dist', 'src', 'gateway', 'messages.js');
-    edit(messages, messages, (text) =>
-      text.replace(/RPC_VERSION = (\d+);/, (_, now) => `RPC_VERSION = ${Number(now) + 1};`),
-    );
+    speakNext(join(folder, 'dist', 'src', 'gateway'));
   }
   scope.defer(() => {
     const pid = controllerPid();
     if (pid !== undefined) process.kill(pid, 'SIGKILL');
   });
   return folder;
+}
+
+/** The build puts modules together, so that it has to be looked for. */
+function speakNext(folder: string): void {
+  const version = /RPC_VERSION = (\d+);/;
+  const having = readdirSync(folder)
+    .filter((name) => name.endsWith('.js'))
+    .map((name) => join(folder, name))
+    .filter((path) => version.test(readFileSync(path, 'utf8')));
+  assert(having.length > 0, 'the version of the messages is found');
+  for (const path of having) {
+    edit(path, path, (text) =>
+      text.replace(version, (_, now) => `RPC_VERSION = ${Number(now) + 1};`),
+    );
+  }
 }
 
 function edit(from: string, to: string, change: (text: string) => string): void {

@@ -6,10 +6,10 @@
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import type { Context } from '../../bin/command.ts';
 import { isBrief } from './amount.ts';
+import { packageFolder } from './package-folder.ts';
 import {
   describe,
   must,
@@ -20,9 +20,6 @@ import {
   start,
 } from './process.ts';
 import type { Scope } from './scope.ts';
-
-/** The package's folder: this file is dist/test/support/product.js when it runs. */
-export const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 
 /** Where sanitizers write; a file there is a finding. */
 export const sanitizerReports = '/run/ublk-nbd-sanitizer';
@@ -35,9 +32,9 @@ export function sanitizerEnvironment(): Record<string, string> {
   return {
     UBLK_NBD_BUILD: 'Debug',
     LD_PRELOAD: libraries,
-    // node never frees what lives as long as the process.
-    // Its mallocs would each cost a walk along the whole stack.
-    ASAN_OPTIONS: `${options}:detect_leaks=0:malloc_context_size=5`,
+    // node never frees what lives as long as the process. Its mallocs would each cost a walk along
+    // the whole stack, and what it frees the page faults of as much memory that is new.
+    ASAN_OPTIONS: `${options}:detect_leaks=0:malloc_context_size=2:quarantine_size_mb=32`,
     UBSAN_OPTIONS: `${options}:print_stacktrace=1`,
   };
 }

@@ -8,8 +8,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runDeviceLayer } from './device-layer.ts';
-import { packageFolder } from './product.ts';
-import { Lines, newTotals, TapReader, type TapTest, type Totals } from './tap-stream.ts';
+import { packageFolder } from './package-folder.ts';
+import { addTotals, Lines, newTotals, TapReader, type TapTest, type Totals } from './tap-stream.ts';
 
 const { values } = parseArgs({
   options: {
@@ -23,6 +23,11 @@ const { values } = parseArgs({
 /** Lines of what failed that are told again; a bound, should everything fail. */
 const MAXIMUM_REPEATED = 100;
 
+/** A file takes seconds; this is for one that hangs. */
+const UNIT_FILE_LIMIT_S = '300';
+/** Some files wait most of their time. */
+const UNIT_LANES = 3;
+
 /** What failed and what is said of it, as it was printed. */
 const failures: string[] = [];
 
@@ -31,21 +36,17 @@ function print(line: string): void {
   if (/^(\[[^\]]*\] )?(failed | {2}\| )/.test(line)) failures.push(line);
 }
 
-/** Runs a program that prints TAP; tests are at `depth`. */
-async function runTap(argv: readonly string[], depth: number): Promise<Totals> {
+/** Runs a program that prints TAP. A test that passed is told only where it has a `prefix`. */
+async function runTap(argv: readonly string[], prefix = ''): Promise<Totals> {
   const totals = newTotals();
   const onTest = (test: TapTest): void => {
     totals[test.result] += 1;
-    if (test.result === 'failed' || depth > 0) print(`${test.result}  ${test.name}`);
+    if (test.result !== 'passed' || prefix !== '') print(`${test.result}  ${prefix}${test.name}`);
     if (test.result !== 'failed') return;
     for (const line of test.details) print(`  | ${line}`);
   };
-  const tap = new TapReader(depth, onTest);
-  const lines = new Lines((line) => {
-    // A file that ended before its tests did shows at the depth of files only.
-    if (depth > 0 && /^(not ok|# Subtest)/.test(line)) print(line);
-    tap.line(line);
-  });
+  const tap = new TapReader(0, onTest);
+  const lines = new Lines((line) => tap.line(line));
   const child = spawn(argv[0] ?? '', argv.slice(1), {
     cwd: packageFolder,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -64,19 +65,29 @@ async function runTap(argv: readonly string[], depth: number): Promise<Totals> {
   return totals;
 }
 
-function unitFiles(): string[] {
-  const folder = join('test', 'unit');
-  return readdirSync(join(packageFolder, folder))
-    .filter((name) => name.endsWith('.ts') && name.includes(values.only ?? ''))
-    .map((name) => join(folder, name));
+/** Each file in a process of its own, some at a time; what it promised to test must have come. */
+async function runUnitFiles(): Promise<Totals> {
+  // By the sources: what was compiled of a file that is gone may still be there.
+  const names = readdirSync(join(packageFolder, 'test', 'unit'))
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => name.slice(0, -'.ts'.length))
+    .filter((name) => name.includes(values.only ?? ''))
+    .sort();
+  const totals = newTotals();
+  const lane = async (): Promise<void> => {
+    for (let name = names.shift(); name !== undefined; name = names.shift()) {
+      const path = join('dist', 'test', 'unit', `${name}.js`);
+      const argv = ['timeout', UNIT_FILE_LIMIT_S, process.execPath, path];
+      addTotals(totals, await runTap(argv, `${name}: `));
+    }
+  };
+  await Promise.all(Array.from({ length: UNIT_LANES }, lane));
+  return totals;
 }
 
 const layers: Readonly<Record<string, () => Promise<Totals>>> = {
-  unit: () => {
-    const options = ['run', '--reporter=tap', '--disable-coverage', '--jobs=2', '--timeout=300'];
-    return runTap(['node_modules/.bin/tap', ...options, ...unitFiles()], 1);
-  },
-  native: () => runTap(['make', '--no-print-directory', '-j2', '-C', 'native/test', 'check'], 0),
+  unit: runUnitFiles,
+  native: () => runTap(['make', '--no-print-directory', '-j2', '-C', 'native/test', 'check']),
   device: () =>
     runDeviceLayer(
       {
@@ -96,9 +107,7 @@ for (const name of values.layer ?? Object.keys(layers)) {
   print(`# layer: ${name}`);
   const startedAtMs = Date.now();
   const part = await layer();
-  totals.passed += part.passed;
-  totals.failed += part.failed;
-  totals.skipped += part.skipped;
+  addTotals(totals, part);
   const seconds = Math.round((Date.now() - startedAtMs) / 1000);
   print(`# layer ${name}: ${part.passed} tests passed, ${part.failed} failed, in ${seconds} s`);
 }

@@ -64,6 +64,8 @@ export const DEFAULT_SETTINGS: BackendSettings = {
 /** What clients made a backend do; a request is counted when it has been carried out. */
 export interface Counters {
   connections: number;
+  /** Times that NBD_OPT_STRUCTURED_REPLY came, but while a fault plays the handshake itself. */
+  structuredReplies: number;
   reads: number;
   readBytes: number;
   writes: number;
@@ -81,6 +83,7 @@ export interface Counters {
 export function newCounters(): Counters {
   return {
     connections: 0,
+    structuredReplies: 0,
     reads: 0,
     readBytes: 0,
     writes: 0,
@@ -165,20 +168,23 @@ export function goReplies(settings: BackendSettings, { option, data }: ClientOpt
 
 /**
  * Plays a correct handshake. A fault may take an option over: `takeOver` returns undefined to let
- * the correct answer be given, or how the handshake ended.
+ * the correct answer be given, or how the handshake ended; `structured`: such replies were agreed
+ * on by then.
  */
 export async function playHandshake(
   peer: Peer,
   settings: BackendSettings,
-  takeOver: (asked: ClientOption) => Promise<Entered | 'answered' | undefined> = async () =>
-    undefined,
+  takeOver: (
+    asked: ClientOption,
+    structured: boolean,
+  ) => Promise<Entered | 'answered' | undefined> = async () => undefined,
 ): Promise<Entered> {
   await sendGreeting(peer, settings);
   const noZeroes = await readClientFlags(peer, settings);
   let structured = false;
   for (;;) {
     const asked = await readOption(peer);
-    const taken = await takeOver(asked);
+    const taken = await takeOver(asked, structured);
     if (taken === 'answered') continue;
     if (taken !== undefined) return taken;
     const { option, data } = asked;

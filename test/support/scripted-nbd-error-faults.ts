@@ -45,9 +45,11 @@ export const errorFaults: readonly TransmissionFault[] = [
       ),
     ),
   ),
-  ...([...CHANGING, 'flush'] as const).map((command) =>
-    sends(`${command}-fails`, 'structured', command, 'EIO', ({ cookie }) =>
-      simpleReply(cookie, NBD_ERROR.EIO),
+  ...([...CHANGING, 'flush'] as const).flatMap((command) =>
+    (['simple', 'structured'] as const).map((replies) =>
+      sends(`${command}-fails-among-${replies}-replies`, replies, command, 'EIO', ({ cookie }) =>
+        simpleReply(cookie, NBD_ERROR.EIO),
+      ),
     ),
   ),
   sends('write-fails-in-a-chunk', 'structured', 'write', 'ENOSPC', ({ cookie }) =>

@@ -19,6 +19,8 @@ export interface HandshakeFault {
   readonly name: string;
   readonly expected: Expected;
   readonly settings?: Partial<BackendSettings>;
+  /** It is in the answer to NBD_OPT_STRUCTURED_REPLY: who does not ask for them works. */
+  readonly hitsStructuredReplies?: boolean;
   /** Plays the whole handshake; without it a correct one is played with the settings. */
   readonly play?: (peer: Peer, settings: BackendSettings) => Promise<Entered>;
 }
@@ -54,17 +56,17 @@ export function answers(
 ): HandshakeFault {
   const play = (peer: Peer, settings: BackendSettings) => {
     let done = false;
-    return playHandshake(peer, settings, async (asked) => {
+    return playHandshake(peer, settings, async (asked, structured) => {
       if (done || asked.option !== option) return undefined;
       done = true;
       await peer.write(reply(asked, settings));
       if (then === 'waits') await peer.drain();
       if (then === 'hangs up') peer.close();
       if (then === 'hangs up') await peer.drain();
-      return then === 'enters' ? { structured: settings.structuredReplies } : 'answered';
+      return then === 'enters' ? { structured } : 'answered';
     });
   };
-  return { name, expected, play };
+  return { name, expected, play, hitsStructuredReplies: option === OPT.structuredReply };
 }
 
 /** Answers OPT_GO with these NBD_REP_INFO and an ACK. */

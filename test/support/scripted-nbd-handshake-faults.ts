@@ -61,7 +61,11 @@ const greetingFaults: readonly HandshakeFault[] = [
   hangsUp('closes-in-greeting', NEWSTYLE.subarray(0, 11), closed(/its greeting/)),
   greets('never-greets', '', late(/its greeting/)),
   greets('hangs-in-greeting', NEWSTYLE.subarray(0, 12), late(/its greeting/)),
-  greets('greets-then-hangs', Buffer.concat([NEWSTYLE, u16(3)]), late(/NBD_OPT_STRUCTURED_REPLY/)),
+  greets(
+    'greets-then-hangs',
+    Buffer.concat([NEWSTYLE, u16(3)]),
+    late(/NBD_OPT_(STRUCTURED_REPLY|GO)/),
+  ),
   {
     name: 'drips-its-handshake',
     expected: late(/its answer|greeting|flags/),
@@ -72,7 +76,7 @@ const greetingFaults: readonly HandshakeFault[] = [
   },
   {
     name: 'closes-after-greeting',
-    expected: closed(/NBD_OPT_STRUCTURED_REPLY|first answer/),
+    expected: closed(/NBD_OPT_(STRUCTURED_REPLY|GO)|first answer/),
     play: async (peer, settings) => {
       await sendGreeting(peer, settings);
       await peer.read(4);

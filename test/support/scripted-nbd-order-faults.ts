@@ -84,9 +84,16 @@ export const orderFaults: readonly TransmissionFault[] = [
       return Buffer.concat([reply, reply]);
     }),
   ),
-  ...(['write', 'flush'] as const).map((command) =>
-    sends(`${command}-answered-twice`, 'structured', command, 'violation', (request, connection) =>
-      Buffer.concat([correctReply(connection, request), simpleReply(request.cookie, 0)]),
+  ...(['write', 'flush'] as const).flatMap((command) =>
+    (['simple', 'structured'] as const).map((replies) =>
+      sends(
+        `${command}-answered-twice-among-${replies}-replies`,
+        replies,
+        command,
+        'violation',
+        (request, connection) =>
+          Buffer.concat([correctReply(connection, request), simpleReply(request.cookie, 0)]),
+      ),
     ),
   ),
   {

@@ -23,8 +23,12 @@ import {
 export type { Outcome, TransmissionFault } from './scripted-nbd-transmission-fault.ts';
 
 const enterFaults: readonly TransmissionFault[] = [
-  sends('bytes-after-the-handshake', 'structured', 'enter', 'violation', () => Buffer.alloc(124)),
-  sends('reply-before-any-request', 'structured', 'enter', 'violation', () => simpleReply(0n, 0)),
+  sends('bytes-after-the-handshake', 'simple', 'enter', 'violation', () => Buffer.alloc(124)),
+  ...(['simple', 'structured'] as const).map((replies) =>
+    sends(`${replies}-reply-before-any-request`, replies, 'enter', 'violation', () =>
+      simpleReply(0n, 0),
+    ),
+  ),
   sends('chunk-before-any-request', 'structured', 'enter', 'violation', () =>
     chunk(REPLY_DONE, CHUNK.none, 0n),
   ),
@@ -85,7 +89,7 @@ const breakFaults: readonly TransmissionFault[] = (['simple', 'structured'] as c
 
 const slowFault: TransmissionFault = {
   name: 'drips-its-reply',
-  replies: 'structured',
+  replies: 'simple',
   command: 'read',
   outcomes: ['stalls'],
   play: async (connection, request) => {

@@ -10,6 +10,7 @@ import {
   type BackendSettings,
   type Counters,
   DEFAULT_SETTINGS,
+  type Entered,
   newCounters,
   patternImage,
   playHandshake,
@@ -25,6 +26,7 @@ import {
   type TransmissionFault,
   transmissionFaults,
 } from './scripted-nbd-transmission-faults.ts';
+import { OPT } from './scripted-nbd-wire.ts';
 
 export { handshakeFaults, listFaults, type TransmissionFault, transmissionFaults };
 
@@ -164,13 +166,21 @@ class Backend {
     peer.close();
   }
 
+  /** A correct one. */
+  readonly #playHandshake = (peer: Peer, settings: BackendSettings): Promise<Entered> =>
+    playHandshake(peer, settings, async ({ option }) => {
+      if (option === OPT.structuredReply) this.counters.structuredReplies += 1;
+      return undefined;
+    });
+
   async #converse(peer: Peer, number: number): Promise<void> {
     const { greetingDelayMs = 0, delayMs = 0 } = this.#options;
     if (greetingDelayMs > 0) await sleep(greetingDelayMs);
     const { handshake, transmission } = this.#faults;
     const settings = this.#settings(number);
     if (handshake !== undefined) this.counters.faults += 1;
-    const entered = await (handshake?.play ?? playHandshake)(peer, settings);
+    const play = handshake?.play ?? this.#playHandshake;
+    const entered = await play(peer, settings);
     if (entered === undefined) return;
     const { image, counters } = this;
     const { structured } = entered;

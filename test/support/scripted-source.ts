@@ -121,12 +121,16 @@ export function steady(options: { holdMs?: number; maximumParallel?: number; siz
   const { now, random, timer } = clock;
   const told = (event: SourceEvent) => void events.push(event);
   const subject = new SteadySource(source, { holdMs, now, random, timer, told, ...rest });
-  const ask = (offsetBytes: number, { urgent = true, lengthBytes = 4096 } = {}): Asked => {
+  const ask = (
+    offsetBytes: number,
+    { urgent = true, background = false, lengthBytes = 4096 } = {},
+  ): Asked => {
     const aborter = new AbortController();
     const into = new Uint8Array(lengthBytes);
     const landed: number[] = [];
     const { signal } = aborter;
-    const read = { offsetBytes, into, urgent, signal, landed: (n: number) => void landed.push(n) };
+    const landing = (n: number) => void landed.push(n);
+    const read = { offsetBytes, into, urgent, background, signal, landed: landing };
     const asked: Asked = { read, into, landed, outcome: 'waiting', abort: () => aborter.abort() };
     subject.read(read).then(
       () => {

@@ -90,6 +90,12 @@ export function newTotals(): Totals {
   return { passed: 0, failed: 0, skipped: 0 };
 }
 
+export function addTotals(totals: Totals, more: Totals): void {
+  totals.passed += more.passed;
+  totals.failed += more.failed;
+  totals.skipped += more.skipped;
+}
+
 /** Cuts a stream's pieces into lines. */
 export class Lines {
   #rest = '';

@@ -4,8 +4,10 @@
  * Must not: hand out a server before it answers.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { get } from 'node:http';
-import { freePort, unpackedProgram, untilItServes } from './backends.ts';
+import { get, type IncomingMessage } from 'node:http';
+import { get as getByTls } from 'node:https';
+import { freePort, lighttpdModules, unpackedProgram, untilItServes } from './backends.ts';
+import type { Certificate } from './certificate.ts';
 import { must, type Running, shell, start } from './process.ts';
 import type { Scope } from './scope.ts';
 
@@ -18,27 +20,41 @@ export interface WebServer {
   readonly running: Running;
 }
 
-function answers(port: number): Promise<boolean> {
+function answers(port: number, tls?: Certificate): Promise<boolean> {
+  const where = { host: '127.0.0.1', port, path: '/', agent: false } as const;
   return new Promise((resolve) => {
-    const request = get({ host: '127.0.0.1', port, path: '/', agent: false }, (answer) => {
+    const onAnswer = (answer: IncomingMessage): void => {
       answer.resume();
       resolve(true);
-    });
+    };
+    const request =
+      tls === undefined
+        ? get(where, onAnswer)
+        : getByTls({ ...where, ca: readFileSync(tls.authority) }, onAnswer);
     request.once('error', () => resolve(false));
   });
 }
 
-function untilItAnswers(running: Running, port: number): Promise<void> {
-  return untilItServes(running, 'the web server answers', () => answers(port));
+export interface NginxOptions {
+  /** Where one that was killed comes back; else a free one. */
+  readonly port?: number;
+  /** By https alone then. */
+  readonly tls?: Certificate | undefined;
+  /** More lines of its configuration, each with its semicolon. */
+  readonly settings?: string;
 }
 
-/** nginx; at a free port unless one is given, where one that was killed comes back. */
-export async function startNginx(scope: Scope, folder: string, given?: number): Promise<WebServer> {
+export async function startNginx(
+  scope: Scope,
+  folder: string,
+  { port: given, tls, settings = '' }: NginxOptions = {},
+): Promise<WebServer> {
   const port = given ?? (await freePort());
   const own = scope.path(`nginx-${port}`);
   const log = `${own}.log`;
   const format = "'$request_method $uri $status $body_bytes_sent $http_range'";
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+  const secured = tls ? `ssl_certificate ${tls.own}; ssl_certificate_key ${tls.key};` : '';
   const lines = [
     'daemon off; master_process off; worker_processes 1; user root;',
     `pid ${own}.pid; error_log stderr;`,
@@ -46,39 +62,56 @@ export async function startNginx(scope: Scope, folder: string, given?: number): 
     'http {',
     `  log_format short ${format}; access_log ${log} short;`,
     ...temporary.map((name) => `  ${name}_temp_path ${own}-${name};`),
-    `  server { listen 127.0.0.1:${port}; root ${folder}; }`,
+    `  server { listen 127.0.0.1:${port}${secured && ' ssl'}; root ${folder};`,
+    `${secured} ${settings} }`,
     '}',
   ];
   writeFileSync(`${own}.conf`, lines.join('\n'));
   writeFileSync(log, '', { flag: 'a' });
   const words = ['-p', own, '-e', 'stderr', '-c', `${own}.conf`];
   const running = start(scope, [unpackedProgram('nginx'), ...words]);
-  await untilItAnswers(running, port);
-  return served(running, port, log);
+  return served(running, port, log, tls);
 }
 
-/** lighttpd, for a second opinion on ranges and validators. */
-export async function startLighttpd(scope: Scope, folder: string): Promise<WebServer> {
+/** lighttpd, for a second opinion on ranges and validators; by https alone with a certificate. */
+export async function startLighttpd(
+  scope: Scope,
+  folder: string,
+  tls?: Certificate,
+): Promise<WebServer> {
   const port = await freePort();
   const own = scope.path(`lighttpd-${port}`);
   const log = `${own}.log`;
+  const secured = tls && [
+    'ssl.engine = "enable"',
+    `ssl.pemfile = "${tls.own}"`,
+    `ssl.privkey = "${tls.key}"`,
+  ];
   const lines = [
     `server.document-root = "${folder}"`,
     `server.port = ${port}`,
     'server.bind = "127.0.0.1"',
-    'server.modules = ()',
+    `server.modules = (${tls ? '"mod_openssl"' : ''})`,
+    ...(secured ?? []),
   ];
   writeFileSync(`${own}.conf`, lines.join('\n'));
   writeFileSync(log, '');
-  const running = start(scope, [unpackedProgram('lighttpd'), '-D', '-f', `${own}.conf`]);
-  await untilItAnswers(running, port);
-  return served(running, port, log);
+  const words = ['-D', '-f', `${own}.conf`, '-m', lighttpdModules()];
+  const running = start(scope, [unpackedProgram('lighttpd'), ...words]);
+  return served(running, port, log, tls);
 }
 
-function served(running: Running, port: number, log: string): WebServer {
+/** Resolves when it answers. */
+async function served(
+  running: Running,
+  port: number,
+  log: string,
+  tls?: Certificate,
+): Promise<WebServer> {
+  await untilItServes(running, 'the web server answers', () => answers(port, tls));
   return {
     port,
-    url: (name) => `http://127.0.0.1:${port}/${name}`,
+    url: (name) => `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}/${name}`,
     requests: () => readFileSync(log, 'utf8').split('\n').slice(0, -1),
     running,
   };

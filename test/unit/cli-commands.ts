@@ -30,6 +30,7 @@ t.test(
       target: 'nbd://host:10809/disk',
       exportName: 'disk',
       description: 'two\nlines\u001b[2J',
+      structuredReplies: true,
       backend,
       exports: ['', 'disk', 'other'],
     });
@@ -41,7 +42,7 @@ t.test(
         'target            nbd://host:10809/disk',
         'size              18014398509481984 bytes (16P)',
         'mode              read-only',
-        'offers            flush, fua, multi-conn',
+        'offers            flush, fua, multi-conn, structured-replies',
         'smallest request  1 bytes',
         'best request      4096 bytes',
         'largest request   no limit',
@@ -63,6 +64,7 @@ t.test('info --json has a key for everything, also for what is not known', async
     description: null,
     ...backend,
     sizeBytes: 512,
+    structuredReplies: null,
     exports: null,
   });
 });
@@ -83,7 +85,8 @@ t.test('mount takes the options of connect and those of mount(8)', async (t) => 
     calls.push(request);
     return deviceView();
   };
-  const typed = 'mount host /mnt --partition 2 -o ro,noatime -r --name data --queues 1';
+  const typed =
+    'mount host /mnt --partition 2 -o ro,noatime -r --name data --queues 1 --structured-replies';
   const result = await cli(typed.split(' '), { gateway: { mount } });
   t.same(result, { status: 0, stdout: '/dev/ublkb0\n', stderr: '' });
   t.match(calls, [
@@ -91,7 +94,7 @@ t.test('mount takes the options of connect and those of mount(8)', async (t) => 
       directory: '/mnt',
       partition: 2,
       mountOptions: 'ro,noatime',
-      options: { readOnly: true, name: 'data', queues: 1 },
+      options: { readOnly: true, name: 'data', queues: 1, structuredReplies: true },
     },
   ]);
   const foreground = await cli(['mount', 'host', '/mnt', '--foreground'], { gateway: { mount } });

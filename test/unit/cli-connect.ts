@@ -61,7 +61,7 @@ t.test('what happens in an outage is told in seconds', async (t) => {
 t.test('every option arrives', async (t) => {
   const typed =
     'host -r -N disk --queues 4 --depth 128 --connections 4 --id 7 --name data ' +
-    '--no-partition-scan --block-size 4096 --data-path user-copy';
+    '--no-partition-scan --block-size 4096 --data-path user-copy --structured-replies';
   const { options } = await connectWith(...typed.split(' '));
   t.match(options, {
     target: { exportName: 'disk' },
@@ -74,7 +74,16 @@ t.test('every option arrives', async (t) => {
     partitionScan: false,
     blockSizeBytes: 4096,
     dataPath: 'user-copy',
+    structuredReplies: true,
   });
+});
+
+t.test('structured replies are for NBD backends', async (t) => {
+  for (const target of ['null:1M', 'file:/disk.img', 'http://host/disk.img', 's3://images/disk']) {
+    const { status, stderr, calls } = await connectWith(target, '--structured-replies');
+    t.same([status, calls], [2, 0], target);
+    t.match(stderr, /--structured-replies is for NBD backends; .*nbd:.* \[UNBD_USAGE\]\n$/);
+  }
 });
 
 t.test('long forms and = mean the same, and the last one counts', async (t) => {

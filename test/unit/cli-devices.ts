@@ -69,7 +69,7 @@ t.test('list -v asks for details and shows them', async (t) => {
     },
     dataPath: 'copy',
     maxIoBytes: 1_048_576,
-    counters: { reads: 18_014_398_509_481_984n, inFlight: 3 },
+    counters: { reads: 18_014_398_509_481_984n, inFlight: 3, prefetchedBytes: 5n },
   } as const;
   const gateway = {
     list: async (verbose: boolean) => {
@@ -81,6 +81,7 @@ t.test('list -v asks for details and shows them', async (t) => {
   t.same(asked, [true]);
   t.match(stdout, /^\/dev\/ublkb0\n {2}target +nbd:\/\/backup\.example:10809\n/);
   t.match(stdout, /^ {2}reads +18014398509481984$/m);
+  t.match(stdout, /^ {2}prefetchedBytes +5 of 1610612736$/m, 'how far it is');
   t.match(stdout, /^ {2}connected at +2023-11-14T22:13:20\.000Z$/m);
 
   const json = await cli(['list', '-v', '--json'], { gateway });

@@ -5,7 +5,9 @@
  */
 import { resolve } from 'node:path';
 import t from 'tap';
-import { connectWith } from '../support/cli.ts';
+import type { Gateway } from '../../bin/gateway.ts';
+import { progressLine } from '../../bin/progress.ts';
+import { cli, connectWith, deviceView } from '../support/cli.ts';
 
 const URL_TEXT = 'http://images.example/disk.img';
 
@@ -60,12 +62,81 @@ t.test('a size on disk needs a folder, and a folder a name', async (t) => {
   t.match(empty.stderr, /write --cache DIR \[UNBD_USAGE\]\n$/);
 });
 
+t.test('what is prefetched needs a folder, and a rate something to prefetch', async (t) => {
+  t.match((await connectWith(URL_TEXT, '--cache=/c', '--prefetch=full')).options, {
+    prefetch: 'full',
+    prefetchBytesPerS: undefined,
+  });
+  const rated = ['--cache=/c', '--prefetch', 'full', '--prefetch-rate', '20M'];
+  t.match((await connectWith(URL_TEXT, ...rated)).options, { prefetchBytesPerS: 20 * 2 ** 20 });
+  t.match((await connectWith(URL_TEXT, '--prefetch=none')).options, { prefetch: 'none' });
+  const refusals = [
+    [['--prefetch=full'], /add --cache DIR \[UNBD_USAGE\]/],
+    [['--prefetch-rate=1M'], /add --prefetch full \[UNBD_USAGE\]/],
+    [['--cache=/c', '--prefetch=none', '--prefetch-rate=1M'], /add --prefetch full/],
+    [['--cache=/c', '--prefetch=full', '--prefetch-rate=63K'], /64K to 1T.*\[UNBD_USAGE\]/],
+    [['--cache=/c', '--prefetch=full', '--prefetch-rate=2T'], /64K to 1T.*\[UNBD_USAGE\]/],
+    [['--cache=/c', '--prefetch=half'], /\[UNBD_USAGE\]/],
+  ] as const;
+  for (const [typed, message] of refusals) {
+    const { status, stderr } = await connectWith(URL_TEXT, ...typed);
+    t.equal(status, 2, typed.join(' '));
+    t.match(stderr, message, typed.join(' '));
+  }
+});
+
+t.test('what is downloaded first needs a folder, and shows how far it is', async (t) => {
+  const { status, stderr } = await connectWith(URL_TEXT, '--spool');
+  t.equal(status, 2);
+  t.match(stderr, /add --cache DIR \[UNBD_USAGE\]/);
+  t.match((await connectWith(URL_TEXT, '--cache=/c', '--spool')).options, { spool: true });
+  const lines: (string | undefined)[] = [];
+  const connect: Gateway['connect'] = async (_options, _signal, onProgress) => {
+    onProgress?.('download: 5 %');
+    return deviceView();
+  };
+  const progress = (text: string | undefined): void => void lines.push(text);
+  const typed = ['connect', URL_TEXT, '--cache=/c'];
+  await cli(typed, { gateway: { connect }, progress });
+  t.notOk(lines.includes('download: 5 %'), 'nothing takes long');
+  lines.splice(0);
+  await cli([...typed, '--spool'], { gateway: { connect }, progress });
+  t.equal(lines[0], 'download: 5 %');
+  t.ok(lines.length > 1 && lines.slice(1).every((line) => line === undefined), 'and is gone');
+  t.equal(progressLine('0123456789', 5), '\r0123\u001b[K', 'it is one line, however narrow');
+});
+
+t.test('a proxy arrives as its origin, and is refused with a secret', async (t) => {
+  const { options } = await connectWith(URL_TEXT, '--proxy', 'http://proxy.example:3128/');
+  t.match(options, { proxy: 'http://proxy.example:3128' });
+  const { status, stderr } = await connectWith(URL_TEXT, '--proxy', 'http://u:hunter2@proxy');
+  t.equal(status, 2);
+  t.match(stderr, /user name or password.*\[UNBD_USAGE\]/);
+  t.notMatch(stderr, /hunter2/);
+});
+
+t.test('info reaches an origin as connect does', async (t) => {
+  let seen: unknown;
+  const info = async (_target: unknown, _signal: unknown, origin: unknown) => {
+    seen = origin;
+    return { target: URL_TEXT, backend: {} as never };
+  };
+  const typed = ['--proxy', 'http://proxy:3128', '--ca-file', '/ca.pem', '--header-file', '/h'];
+  await cli(['info', URL_TEXT, ...typed], { gateway: { info: info as never } });
+  t.strictSame(seen, { proxy: 'http://proxy:3128', caFile: '/ca.pem', headerFile: '/h' });
+  const { status, stderr } = await cli(['info', 'backup.example', '--ca-file', '/ca.pem']);
+  t.equal(status, 2);
+  t.match(stderr, /--ca-file is for HTTP and S3 images/);
+});
+
 t.test('other targets have none of them', async (t) => {
   for (const option of [
     ...['--cache-memory=1G', '--cache=x', '--cache-size=1G', '--header-file=x', '--ca-file=x'],
+    ...['--prefetch=full', '--prefetch-rate=1M', '--spool'],
+    '--proxy=http://proxy',
   ]) {
     const { status, stderr } = await connectWith('backup.example', option);
     t.equal(status, 2, option);
-    t.match(stderr, /is for HTTP images.*\[UNBD_USAGE\]\n$/, option);
+    t.match(stderr, /is for HTTP (and S3 )?images.*\[UNBD_USAGE\]\n$/, option);
   }
 });

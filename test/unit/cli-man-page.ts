@@ -10,10 +10,10 @@ import t from 'tap';
 import { COMMANDS } from '../../bin/commands/index.ts';
 import { EXIT_STATUS } from '../../src/protocols/errors.ts';
 import { cli } from '../support/cli.ts';
+import { packageFolder } from '../support/package-folder.ts';
 import { readSources } from '../support/sources.ts';
 
-const root = join(import.meta.dirname, '../..');
-const path = join(root, 'docs/man/ublk-nbd.8');
+const path = join(packageFolder, 'docs/man/ublk-nbd.8');
 const page = readFileSync(path, 'utf8');
 
 /** `.It` lines of a section, from its heading to the next one. */
@@ -72,7 +72,7 @@ t.test('every error code is in the manual with its exit status, and no other', a
 });
 
 t.test('every environment variable of ours is in the manual, and no other', async (t) => {
-  const sources = readSources(root).filter((file) => /^(bin|src)\//.test(file.path));
+  const sources = readSources(packageFolder).filter((file) => /^(bin|src)\//.test(file.path));
   const read = new Set(
     sources.flatMap(({ text }) => [...text.matchAll(/\.env\.(UBLK_NBD_\w+)/g)].map(([, n]) => n)),
   );
@@ -112,7 +112,7 @@ t.test('the JSON keys that the manual names are the ones that are printed', asyn
     ...['canFastZero', 'canMultiConn', 'rotational', 'minimumBlockBytes', 'preferredBlockBytes'],
     ...['url', 'cachedBytes', 'inUse', 'madeAtMs', 'usedAtMs', 'broken', 'freedBytes', 'entries'],
     ...['outcome', 'checkedBytes', 'droppedBytes'],
-    ...['maximumBlockBytes', 'exports', 'ok', 'required', 'found', 'cure'],
+    ...['maximumBlockBytes', 'structuredReplies', 'exports', 'ok', 'required', 'found', 'cure'],
   ]) {
     t.match(json, new RegExp(`\\b${key}\\b`), key);
   }

@@ -7,17 +7,14 @@ import { openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { cli } from '../support/cli.ts';
+import { packageFolder } from '../support/package-folder.ts';
 import { compileProgram } from '../support/sources.ts';
 
-const root = join(import.meta.dirname, '../..');
-const program = [compileProgram(root, t.testdir())];
-const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-
-/** The test runner's own loaders stay out of the program. */
-const cleanEnv: NodeJS.ProcessEnv = { ...process.env, NODE_OPTIONS: '' };
+const program = [compileProgram(packageFolder, t.testdir())];
+const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8'));
 
 function run(argv: readonly string[], environment: Readonly<Record<string, string>> = {}) {
-  const env = { ...cleanEnv, ...environment };
+  const env = { ...process.env, ...environment };
   const result = spawnSync(process.execPath, [...program, ...argv], { encoding: 'utf8', env });
   return { status: result.status, stdout: result.stdout, stderr: result.stderr };
 }
@@ -43,7 +40,7 @@ t.test('UBLK_NBD_DEBUG adds the stack', async (t) => {
 
 t.test('a reader that closes the pipe is no error', async (t) => {
   const child = spawn(process.execPath, [...program, '--help'], {
-    env: cleanEnv,
+    env: process.env,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   child.stdout.destroy();
@@ -60,7 +57,7 @@ t.test('output that cannot be written is an error', async (t) => {
   const full = openSync('/dev/full', 'w');
   const { status, stderr } = spawnSync(process.execPath, [...program, '--help'], {
     encoding: 'utf8',
-    env: cleanEnv,
+    env: process.env,
     stdio: ['ignore', full, 'pipe'],
   });
   t.equal(status, 70);
@@ -84,7 +81,7 @@ t.test('bash accepts its completion script and gets words by it', async (t) => {
       printf '%s\\n' "\${COMPREPLY[@]}"`,
       ],
       // With a socket as its stdin bash takes itself for a remote shell, and reads its rc files.
-      { encoding: 'utf8', env: cleanEnv, stdio: ['ignore', 'pipe', 'pipe'] },
+      { encoding: 'utf8', env: process.env, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     t.equal(result.stderr, '');
     return result.stdout.trim().split('\n');

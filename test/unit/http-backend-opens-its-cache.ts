@@ -105,3 +105,19 @@ t.test('a successor gets the entry of its predecessor', async (t) => {
   serving.queuesTold({ kind: 'stopped', queue: 0, text: '' });
   t.equal(files.locked.size, 0);
 });
+
+t.test('what is prefetched fits the entry, or the connect says what to write', async (t) => {
+  const { files, stores, start, openBackend } = await world(t, t.testdir());
+  const full = { prefetch: 'full', prefetchBytesPerS: 5 } as const;
+  await t.rejects(openBackend({ ...full, cacheSizeBytes: OBJECT_BYTES - 1 }), {
+    code: 'UNBD_USAGE',
+    message: /does not hold the image/,
+    hint: /--cache-size 1M/,
+  });
+  t.equal(files.locked.size, 0);
+  const backend = await openBackend({ ...full, cacheSizeBytes: OBJECT_BYTES });
+  const record = { ...start.record, options: { ...start.record.options, ...full } };
+  const serving = backend.serve({ ...start, record }, ignore);
+  t.match(stores, [{ prefetch: { bytesPerS: 5n } }]);
+  serving.queuesTold({ kind: 'stopped', queue: 0, text: '' });
+});

@@ -3,6 +3,7 @@
  * address that was found is used again until it expires.
  * Method: two servers, one that redirects to the other; a clock that the test moves.
  */
+import { join } from 'node:path';
 import t from 'tap';
 import { Route } from '../../src/protocols/http/redirects.ts';
 import {
@@ -205,4 +206,17 @@ t.test('an address that was found is used for 60 s', async (t) => {
   route.learn(found);
   route.learn(new URL(original));
   t.equal(route.current(), original, 'no redirect any more');
+});
+
+t.test('a header file carries a bearer token, and a user name and a password', async (t) => {
+  const basic = Buffer.from('user:p\u00e4ss+/=word').toString('base64');
+  for (const credential of ['Bearer eyJh.eyJz-_.~+/=', `Basic ${basic}`]) {
+    const folder = t.testdir({ headers: `Authorization: ${credential}\n` });
+    const { base } = await httpOrigin(t, (request, response) => {
+      if (request.headers.authorization === credential) sendRange(request, response);
+      else response.writeHead(401).end();
+    });
+    await open(t, `${base}/image`, { headerFile: join(folder, 'headers') });
+    t.match((await failure(open(t, `${base}/image`)))?.line, /UNBD_EXPORT_REFUSED/);
+  }
 });

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { GatewayError } from '../../src/protocols/errors.ts';
 import { checkGeometry } from '../../src/protocols/geometry.ts';
 import { exportInfo, negotiate } from '../../src/protocols/nbd/handshake.ts';
-import type { Expected, HandshakeFault } from '../support/scripted-nbd-faults.ts';
+import { type Expected, type HandshakeFault, WORKS } from '../support/scripted-nbd-faults.ts';
 import { handshakeFaults } from '../support/scripted-nbd-handshake-faults.ts';
 import { listFaults } from '../support/scripted-nbd-list-faults.ts';
 import { playInMemory } from '../support/scripted-nbd-pair.ts';
@@ -18,16 +18,18 @@ t.setTimeout(120_000);
 
 type Attempt = (stream: TestStream, timeoutMs: number) => Promise<unknown>;
 
-const connect: Attempt = async (stream, timeoutMs) => {
-  const { info } = await negotiate(stream, { exportName: '', timeoutMs });
-  try {
-    checkGeometry(info, 0, `the export of backend ${stream.peer}`);
-  } catch (error) {
-    // The stream is the caller's by now.
-    stream.close();
-    throw error;
-  }
-};
+const connectWith =
+  (structuredReplies: boolean): Attempt =>
+  async (stream, timeoutMs) => {
+    const { info } = await negotiate(stream, { exportName: '', timeoutMs, structuredReplies });
+    try {
+      checkGeometry(info, 0, `the export of backend ${stream.peer}`);
+    } catch (error) {
+      // The stream is the caller's by now.
+      stream.close();
+      throw error;
+    }
+  };
 
 const inform: Attempt = (stream, timeoutMs) => exportInfo(stream, { exportName: '', timeoutMs });
 
@@ -76,5 +78,9 @@ function table(name: string, faults: readonly HandshakeFault[], attempt: Attempt
   });
 }
 
-table('connect', handshakeFaults, connect);
+const notAsked = handshakeFaults.map((fault) =>
+  fault.hitsStructuredReplies === true ? { ...fault, expected: WORKS } : fault,
+);
+table('connect', notAsked, connectWith(false));
+table('connect that asks for structured replies', handshakeFaults, connectWith(true));
 table('info', listFaults, inform);

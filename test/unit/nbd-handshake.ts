@@ -5,7 +5,12 @@
  */
 import t from 'tap';
 import { GatewayError } from '../../src/protocols/errors.ts';
-import { exportInfo, listExports, negotiate } from '../../src/protocols/nbd/handshake.ts';
+import {
+  exportInfo,
+  listExports,
+  type NegotiateOptions,
+  negotiate,
+} from '../../src/protocols/nbd/handshake.ts';
 import { sameExport } from '../../src/protocols/nbd/same-export.ts';
 import { ALL_FLAGS, type BackendSettings, playHandshake } from '../support/scripted-nbd-backend.ts';
 import type { HandshakeFault } from '../support/scripted-nbd-faults.ts';
@@ -14,10 +19,16 @@ import { CMD, FLAG, MAGIC, OPT } from '../support/scripted-nbd-wire.ts';
 
 const TIMEOUT_MS = 20_000;
 
-async function enter(settings: Partial<BackendSettings> = {}, exportName = 'disk') {
+async function enter(
+  settings: Partial<BackendSettings> = {},
+  { exportName = 'disk', structuredReplies }: Partial<NegotiateOptions> = {},
+) {
   const { stream } = playInMemory(undefined, { settings });
-  return { stream, found: await negotiate(stream, { exportName, timeoutMs: TIMEOUT_MS }) };
+  const options = { exportName, timeoutMs: TIMEOUT_MS, structuredReplies };
+  return { stream, found: await negotiate(stream, options) };
 }
+
+const STRUCTURED = { structuredReplies: true };
 
 async function refusal(promise: Promise<unknown>): Promise<GatewayError> {
   const error = await promise.then(
@@ -45,7 +56,7 @@ t.test('an export is described by its flags and block sizes', async (t) => {
       preferredBlockBytes: 65536,
       maximumBlockBytes: 1 << 20,
     },
-    structuredReplies: true,
+    structuredReplies: false,
     transmissionFlags: ALL_FLAGS,
     name: 'disk',
     description: 'a disk',
@@ -91,8 +102,22 @@ t.test('an odd maximum is cut to what splits into aligned pieces', async (t) => 
 });
 
 t.test('one option is one send', async (t) => {
-  const { stream } = await enter();
-  t.equal(stream.sends, 3, 'client flags, STRUCTURED_REPLY, GO');
+  t.equal((await enter()).stream.sends, 2, 'client flags, GO');
+  t.equal((await enter({}, STRUCTURED)).stream.sends, 3, 'client flags, STRUCTURED_REPLY, GO');
+});
+
+t.test('structured replies are for who asks for them and a backend that has them', async (t) => {
+  for (const [settings, asked, agreed] of [
+    [{}, {}, false],
+    [{}, STRUCTURED, true],
+    [{ knowsGo: false }, {}, false],
+    [{ knowsGo: false }, STRUCTURED, true],
+    [{ structuredReplies: false }, STRUCTURED, false],
+    [{ fixedNewstyle: false }, STRUCTURED, false],
+  ] as const) {
+    const { found } = await enter(settings, asked);
+    t.equal(found.structuredReplies, agreed, JSON.stringify([settings, asked]));
+  }
 });
 
 t.test('nothing past the handshake is taken off the stream', async (t) => {
@@ -119,23 +144,20 @@ t.test('old backends are entered by name', async (t) => {
     { fixedNewstyle: false },
     { fixedNewstyle: false, noZeroes: false },
   ]) {
-    const { found } = await enter(settings);
-    t.equal(found.info.sizeBytes, 4n << 20n);
-    t.equal(found.structuredReplies, settings.fixedNewstyle ?? true);
+    t.equal((await enter(settings)).found.info.sizeBytes, 4n << 20n);
   }
-  t.equal((await enter({ structuredReplies: false })).found.structuredReplies, false);
 });
 
 t.test('an unknown export is answered with up to ten that there are', async (t) => {
   const exports = Array.from({ length: 12 }, (_, n) => ({ name: `disk${n}` }));
   for (const settings of [{ exports }, { exports, knowsGo: false }]) {
-    const error = await refusal(enter(settings, 'missing'));
+    const error = await refusal(enter(settings, { exportName: 'missing' }));
     t.equal(error.code, 'UNBD_EXPORT_UNKNOWN');
     t.match(error.line, /backend test:1 has no export "missing"/);
     t.match(error.line, /it has "disk0", .*"disk9" and 2 more: name one with -N/);
   }
-  t.match((await refusal(enter({ exports }, ''))).line, /has no default export/);
-  const hidden = await refusal(enter({ exports, fixedNewstyle: false }, 'missing'));
+  t.match((await refusal(enter({ exports }, { exportName: '' }))).line, /has no default export/);
+  const hidden = await refusal(enter({ exports, fixedNewstyle: false }, { exportName: 'missing' }));
   t.match(hidden.line, /has no export "missing".*does not list its exports/);
 });
 
@@ -196,6 +218,8 @@ t.test('info tells the export and its neighbours', async (t) => {
   const modern = await ask({});
   t.same(modern.exports, neighbours);
   t.equal(modern.info.sizeBytes, 4n << 20n);
+  t.equal(modern.structuredReplies, true);
+  t.equal((await ask({ structuredReplies: false })).structuredReplies, false);
   t.same((await ask({ knowsInfo: false })).exports, neighbours);
   t.notOk('exports' in (await ask({ knowsList: false })));
   t.notOk('exports' in (await ask({ fixedNewstyle: false })));
@@ -213,9 +237,9 @@ t.test('a list is given, or its refusal explained', async (t) => {
 });
 
 t.test('a further connection that reaches another export is noticed', async (t) => {
-  const { found } = await enter();
+  const { found } = await enter({}, STRUCTURED);
   const compare = async (settings: Partial<BackendSettings>) =>
-    sameExport(found, (await enter(settings)).found);
+    sameExport(found, (await enter(settings, STRUCTURED)).found);
   t.equal(await compare({}), undefined);
   t.equal(await compare({ sizeBytes: 8n << 20n }), 'its size was 4194304 and is now 8388608');
   t.match(await compare({ transmissionFlags: ALL_FLAGS | FLAG.readOnly }), /read-only flag was/);

@@ -34,13 +34,14 @@ import {
 // Hundreds of connections; a busy machine needs longer than the default.
 t.setTimeout(120_000);
 
-async function start(options: ScriptedOptions = {}) {
+async function start(options: ScriptedOptions = {}, structuredReplies = true) {
   const backend = await startScriptedNbd(options);
   const connect = async () => {
     const target = parseTarget(backend.target);
     assert(target.kind === 'nbd');
     const stream = await dialForTests(target.endpoint);
-    const found = await negotiate(stream, { exportName: '', timeoutMs: 60_000 });
+    const asked = { exportName: '', timeoutMs: 60_000, structuredReplies };
+    const found = await negotiate(stream, asked);
     stream.setDeadline(60_000);
     return { stream, found };
   };
@@ -112,6 +113,7 @@ t.test('a correct backend does and counts what it is asked', async (t) => {
     await t.rejects(stream.recv(1), { code: 'UNBD_BACKEND_CLOSED' });
     t.match(backend.counters, {
       connections: 1,
+      structuredReplies: 1,
       reads: 1,
       readBytes: 1024,
       writes: 1,
@@ -129,13 +131,19 @@ t.test('a correct backend does and counts what it is asked', async (t) => {
 });
 
 t.test('the image tells offsets apart, and simple replies carry it', async (t) => {
-  const { backend, connect } = await start({ settings: { structuredReplies: false } });
-  const { stream, found } = await connect();
-  t.equal(found.structuredReplies, false);
-  const read = await request(stream, CMD.read, 4096n, 16);
-  t.equal(await simple(stream, read), 0);
-  t.same(await stream.recv(16), Buffer.concat([u64(4096n), u64(4104n)]));
-  await backend.close();
+  for (const [settings, isAsked] of [
+    [{ structuredReplies: false }, true],
+    [{}, false],
+  ] as const) {
+    const { backend, connect } = await start({ settings }, isAsked);
+    const { stream, found } = await connect();
+    t.equal(found.structuredReplies, false);
+    t.equal(backend.counters.structuredReplies, Number(isAsked));
+    const read = await request(stream, CMD.read, 4096n, 16);
+    t.equal(await simple(stream, read), 0);
+    t.same(await stream.recv(16), Buffer.concat([u64(4096n), u64(4104n)]));
+    await backend.close();
+  }
 });
 
 t.test('clients over the limit are hung up on', async (t) => {
@@ -162,8 +170,10 @@ t.test('fault names are unique and an unknown one is refused', async (t) => {
 
 const LENGTH = 4096;
 
-async function playOnce({ name, command }: TransmissionFault): Promise<readonly string[]> {
-  const { backend, connect } = await start({ fault: name, settings: { sizeBytes: 2n << 20n } });
+async function playOnce(fault: TransmissionFault): Promise<readonly string[]> {
+  const { name, command, replies } = fault;
+  const options = { fault: name, settings: { sizeBytes: 2n << 20n } };
+  const { backend, connect } = await start(options, replies === 'structured');
   const { stream } = await connect();
   const number = command === 'enter' ? CMD.read : CMD[command];
   const payload = Buffer.alloc(number === CMD.write ? LENGTH : 0);

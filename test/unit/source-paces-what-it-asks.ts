@@ -9,23 +9,28 @@ import { RetryBudget, RetryPause } from '../../src/protocols/source/retry-pause.
 
 const NO_LIMIT = { limitMs: Number.POSITIVE_INFINITY };
 
+const ALL = { readAhead: true, background: true };
+const URGENT = { readAhead: false, background: false };
+
 interface Item {
   readonly name: string;
   urgent: boolean;
+  readonly background: boolean;
   order: number;
 }
 
 function lanesOf(text: string) {
   const lanes = new Lanes<Item>();
   const items = [...text].map((name) => {
-    const item = { name, urgent: /[A-Z]/.test(name), order: lanes.nextOrder() };
+    const urgent = /[A-Z]/.test(name);
+    const item = { name, urgent, background: /\d/.test(name), order: lanes.nextOrder() };
     lanes.add(item);
     return item;
   });
   const drain = () => {
     const names: string[] = [];
     for (;;) {
-      const item = lanes.take(true);
+      const item = lanes.take(ALL);
       if (item === undefined) return names.join('');
       names.push(item.name);
     }
@@ -44,15 +49,28 @@ t.test('urgent ones first, in their order', async (t) => {
 
 t.test('read-ahead stays where it has no place', async (t) => {
   const { lanes } = lanesOf('aB');
-  t.match(lanes.take(false), { name: 'B' });
-  t.equal(lanes.take(false), undefined);
+  t.match(lanes.take(URGENT), { name: 'B' });
+  t.equal(lanes.take(URGENT), undefined);
   t.equal(lanes.size, 1);
+});
+
+t.test('the background comes last, promoted with the urgent ones', async (t) => {
+  t.equal(lanesOf('1aB2c').drain(), 'Bac12');
+  const { lanes, drain, named } = lanesOf('1aB2c');
+  lanes.promote(named('2'));
+  t.match(lanes.take(URGENT), { name: 'B' });
+  t.match(lanes.take(URGENT), { name: '2' });
+  t.match(lanes.take({ readAhead: true, background: false }), { name: 'a' });
+  t.match(lanes.take({ readAhead: true, background: false }), { name: 'c' });
+  t.equal(lanes.take({ readAhead: true, background: false }), undefined);
+  t.equal(lanes.size, 1);
+  t.equal(drain(), '1');
 });
 
 t.test('what comes back stands where it stood', async (t) => {
   const { lanes, drain, named } = lanesOf('ABC');
-  t.equal(lanes.take(true), named('A'));
-  t.equal(lanes.take(true), named('B'));
+  t.equal(lanes.take(ALL), named('A'));
+  t.equal(lanes.take(ALL), named('B'));
   lanes.add(named('B'));
   lanes.add(named('A'));
   t.equal(drain(), 'ABC');
@@ -115,16 +133,33 @@ function succeed(limit: ParallelLimit, times: number): void {
   for (let done = 0; done < times; done += 1) limit.succeeded();
 }
 
-t.test('one more per window of as many successes as the limit', async (t) => {
+function answer(limit: ParallelLimit, times: number): void {
+  for (let done = 0; done < times; done += 1) limit.answered();
+}
+
+t.test('one more per answer that begins, until the origin has had too much once', async (t) => {
   const limit = new ParallelLimit(6);
   t.equal(limit.all, 4);
+  succeed(limit, 100);
+  t.equal(limit.all, 4, 'each of these began before');
+  answer(limit, 1);
+  t.equal(limit.all, 5);
+  answer(limit, 2);
+  t.equal(limit.all, 6, 'the maximum');
+});
+
+t.test('then one more per window of as many successes as the limit', async (t) => {
+  const limit = new ParallelLimit(6);
+  limit.overloaded(5_000);
+  answer(limit, 100);
+  t.equal(limit.all, 2);
+  succeed(limit, 1);
+  t.equal(limit.all, 2);
+  succeed(limit, 1);
+  t.equal(limit.all, 3);
   succeed(limit, 3);
   t.equal(limit.all, 4);
-  succeed(limit, 1);
-  t.equal(limit.all, 5);
-  succeed(limit, 4);
-  t.equal(limit.all, 5);
-  succeed(limit, 1 + 100);
+  succeed(limit, 100);
   t.equal(limit.all, 6, 'the maximum');
 });
 
@@ -148,7 +183,7 @@ t.test('halved once a second, to one at least', async (t) => {
 t.test('read-ahead has three quarters, one at least', async (t) => {
   const limit = new ParallelLimit(16);
   t.equal(limit.readAhead, 3);
-  succeed(limit, 10_000);
+  answer(limit, 100);
   t.strictSame([limit.all, limit.readAhead], [16, 12]);
   t.strictSame([new ParallelLimit(2).readAhead, new ParallelLimit(1).readAhead], [1, 1]);
   t.throws(() => new ParallelLimit(0));

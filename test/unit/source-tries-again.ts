@@ -117,10 +117,22 @@ t.test('urgent ones start first, and read-ahead has three quarters of the places
   ask(102);
   t.strictSame(source.offsets.slice(3), [100]);
   await source.attempts[3]?.succeed();
+  t.strictSame(source.offsets.slice(4), [101, 102], 'its place, and one for its answer');
   await source.attempts[0]?.succeed();
-  t.strictSame(source.offsets.slice(4), [101, 102]);
-  await source.attempts[1]?.succeed();
-  t.strictSame(source.offsets.slice(6), [3], 'read-ahead when nothing urgent waits');
+  t.strictSame(source.offsets.slice(6), [3, 4], 'read-ahead when nothing urgent waits');
+});
+
+t.test('the background has half of the places, and none that read-ahead wants', async (t) => {
+  const { subject, source, ask } = steady();
+  const later = [10, 11, 12, 13].map((at) => ask(at, { urgent: false, background: true }));
+  t.strictSame(source.offsets, [10, 11]);
+  for (let at = 0; at < 3; at += 1) ask(at, { urgent: false });
+  t.strictSame(source.offsets, [10, 11, 0], 'three quarters are for all that nobody waits for');
+  await source.attempts[0]?.succeed();
+  t.strictSame(source.offsets, [10, 11, 0, 1], 'read-ahead first');
+  const [, , , last] = later;
+  if (last !== undefined) subject.promote(last.read);
+  t.strictSame(source.offsets, [10, 11, 0, 1, 13], 'and before it what somebody waits for');
 });
 
 t.test('a promoted read starts as an urgent one', async (t) => {
@@ -139,19 +151,21 @@ t.test('a promoted read starts as an urgent one', async (t) => {
   t.equal(source.attempts.length, 5, 'a settled one is nothing');
 });
 
-t.test('the limit grows with successes, and halves on overload or a timeout', async (t) => {
+t.test('the limit grows with answers, and halves on overload or a timeout', async (t) => {
   for (const failure of ['UNBD_BACKEND_IO', 'UNBD_BACKEND_TIMEOUT'] as const) {
     const { clock, source, ask } = steady({ holdMs: -1 });
     for (let at = 0; at < 40; at += 1) ask(at);
     for (let done = 0; done < 4; done += 1) await source.open[0]?.succeed();
-    t.equal(source.open.length, 5);
+    t.equal(source.open.length, 8);
     await source.open[0]?.fail(failure, { isOverload: failure === 'UNBD_BACKEND_IO' });
     await source.open[0]?.fail(failure, { isOverload: failure === 'UNBD_BACKEND_IO' });
-    t.equal(source.open.length, 3, 'none starts, and the second is of the same moment');
+    t.equal(source.open.length, 6, 'none starts, and the second is of the same moment');
+    for (const left of [5, 4, 4]) {
+      await source.open[0]?.succeed();
+      t.equal(source.open.length, left);
+    }
     await source.open[0]?.succeed();
-    t.equal(source.open.length, 2);
-    await source.open[0]?.succeed();
-    t.ok(source.open.length >= 2, 'and it grows again');
+    t.equal(source.open.length, 5, 'and it grows again');
     await clock.advance(0);
   }
 });

@@ -5,117 +5,11 @@
  * Method: StoreLife over a store of the test's own and a source that the test drives.
  */
 import t from 'tap';
-import type { Addon, Queues } from '../../src/gateway/native.ts';
-import type { NativeCacheFile } from '../../src/gateway/native-cache.ts';
-import type { StoreFill, StoreSpec, StoreStats } from '../../src/gateway/native-store.ts';
-import type { BackendEvent, StartArgument } from '../../src/gateway/server-messages.ts';
-import { type StoreCache, StoreLife } from '../../src/gateway/store-life.ts';
-import type { Source, SourceRead } from '../../src/protocols/adapter.ts';
 import { SourceError } from '../../src/protocols/source/source-error.ts';
+import { Traffic } from '../../src/protocols/source/traffic.ts';
+import { begin, FakeCache, fill, settled } from '../support/fake-store.ts';
 
 const EIO = 5;
-
-/** What the addon's Store is, without a queue behind it. */
-class FakeStore {
-  readonly arena = new ArrayBuffer(8192);
-  readonly reports: [id: number, landedBytes: number, errno: number][] = [];
-  readonly allowed: boolean[] = [];
-  wanted: StoreFill[] = [];
-  readonly spec: StoreSpec;
-  #onFills: () => void;
-
-  constructor(spec: StoreSpec, onFills: () => void) {
-    this.spec = spec;
-    this.#onFills = onFills;
-  }
-
-  want(...fills: StoreFill[]): void {
-    this.wanted = fills;
-    this.#onFills();
-  }
-
-  take(): readonly StoreFill[] {
-    return this.wanted.splice(0);
-  }
-
-  report(id: number, landedBytes: number, errno: number): void {
-    this.reports.push([id, landedBytes, errno]);
-  }
-
-  allowCacheWrites(allowed: boolean): void {
-    this.allowed.push(allowed);
-  }
-
-  stats(): StoreStats {
-    return {
-      ...{ hits: 1n, misses: 2n, fills: 3n, filledBytes: 4n },
-      ...{ cachedBytes: 5n, cacheReadBytes: 6n, cacheWrittenBytes: 7n },
-      ...{ cacheCorruptBytes: 8n, cacheSkippedBytes: 9n },
-    };
-  }
-}
-
-/** An entry on disk that keeps what is done with it. */
-class FakeCache implements StoreCache {
-  readonly file = { cachedBytes: 0n } as unknown as NativeCacheFile;
-  readonly limitBytes = 64n * 2n ** 20n;
-  allow: ((allowed: boolean) => void) | undefined;
-  closed = 0;
-
-  watchRoom({ allow }: { allow(allowed: boolean): void }): () => void {
-    this.allow = allow;
-    return () => {
-      this.allow = undefined;
-    };
-  }
-
-  close(): void {
-    this.closed += 1;
-  }
-}
-
-function fill(id: number, more: Partial<StoreFill> = {}): StoreFill {
-  const place = { offsetBytes: 1024 * id, lengthBytes: 512, arenaOffsetBytes: 1024 * id };
-  return { kind: 'read', id, urgent: true, ...place, ...more };
-}
-
-function begin(cache?: StoreCache) {
-  const reads: { read: SourceRead; settle: (error?: Error) => void }[] = [];
-  const source = {
-    read: (read: SourceRead) =>
-      new Promise<void>((resolve, reject) => {
-        const settle = (error?: Error) => (error === undefined ? resolve() : reject(error));
-        read.signal.addEventListener('abort', () => settle(new Error('aborted')));
-        reads.push({ read, settle });
-      }),
-    close: async () => undefined,
-  } as unknown as Source;
-  const stores: FakeStore[] = [];
-  class Store extends FakeStore {
-    constructor(spec: StoreSpec, onFills: () => void) {
-      super(spec, onFills);
-      stores.push(this);
-    }
-  }
-  const addon = { Store } as unknown as Addon;
-  const events: BackendEvent[] = [];
-  const told = (event: BackendEvent) => void events.push(event);
-  const start = { sizeBytes: 4096n, record: { options: { reconnectDelayMs: 0 } } };
-  const life = new StoreLife(addon, source, start as unknown as StartArgument, told, cache);
-  let failed = 0;
-  const queues = {
-    failAll: () => {
-      failed += 1;
-    },
-    stats: () => ({ inFlight: 3 }),
-  };
-  life.started(queues as unknown as Queues);
-  const [store] = stores;
-  if (store === undefined) throw new Error('no store was made');
-  return { life, store, reads, events, failedTimes: () => failed };
-}
-
-const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 t.test('bytes land in their place, and the last of them ends the fill once', async (t) => {
   const { life, store, reads } = begin();
@@ -195,7 +89,10 @@ t.test(
 );
 
 t.test('what a cache on disk does is counted where there is one', async (t) => {
-  const memory = { cacheHits: 1n, cacheMisses: 2n, fetches: 3n, fetchedBytes: 4n };
+  const memory = {
+    ...{ cacheHits: 1n, cacheMisses: 2n, cacheHitPercent: 33.3 },
+    ...{ fetches: 3n, fetchedBytes: 4n },
+  };
   const { life, store } = begin();
   t.notOk('cache' in store.spec);
   t.strictSame(life.counters(), memory);
@@ -209,5 +106,33 @@ t.test('what a cache on disk does is counted where there is one', async (t) => {
     cacheCorruptBytes: 8n,
     cacheSkippedBytes: 9n,
   });
+  other.end();
+});
+
+t.test('requests and their first bytes are counted as soon as there are any', async (t) => {
+  const traffic = new Traffic();
+  const { life } = begin(undefined, traffic);
+  t.match(life.counters(), { originRequests: 0 });
+  t.notOk('firstByteMedianMs' in life.counters());
+  traffic.sent();
+  traffic.began(100);
+  const counters = life.counters();
+  t.equal(counters.originRequests, 1);
+  t.ok(Math.abs(Number(counters.firstByteMedianMs) - 100) < 10);
+  t.equal(counters.firstByteP99Ms, counters.firstByteMedianMs);
+  life.end();
+});
+
+t.test('what is prefetched is asked for in the background, and shows how far it is', async (t) => {
+  const full = { prefetch: 'full', prefetchBytesPerS: 1000 } as const;
+  const { life, store, reads } = begin(new FakeCache(), undefined, full);
+  t.same(store.spec.prefetch, { bytesPerS: 1000n });
+  t.match(life.counters(), { prefetchedBytes: 5n, cachedBytes: 5n });
+  store.want(fill(1, { urgent: false, background: true }));
+  t.match(reads[0]?.read, { urgent: false, background: true });
+  life.end();
+  const { life: other, store: memory } = begin(undefined, undefined, full);
+  t.notOk('prefetch' in memory.spec, 'there is no place for it');
+  t.notOk('prefetchedBytes' in other.counters());
   other.end();
 });

@@ -13,6 +13,7 @@ import { endpointText, parseTarget } from '../../src/protocols/target.ts';
 function summary(target: Target): string {
   if (target.kind === 'nbd') return `${endpointText(target.endpoint)}|${target.exportName}`;
   if (target.kind === 'http') return `http|${target.url}`;
+  if (target.kind === 's3') return `s3|${target.bucket}|${target.key}|${target.versionId ?? ''}`;
   return target.kind === 'file' ? `file|${target.path}` : `${target.kind}|${target.sizeBytes}`;
 }
 
@@ -49,6 +50,14 @@ const FORMS: readonly (readonly [text: string, meaning: string, canonical: strin
   ['nbd+unix:///?socket=/a%20b%26', 'unix:/a b&|', 'nbd+unix:///?socket=/a%20b%26'],
   ['Nbd+Vsock://2/disk', 'vsock:2:10809|disk', 'nbd+vsock://2:10809/disk'],
   ['nbd+vsock://3:1234567890', 'vsock:3:1234567890|', 'nbd+vsock://3:1234567890'],
+  ['s3://images/disk.img', 's3|images|disk.img|', 's3://images/disk.img'],
+  ['S3://a.b-c/d/e', 's3|a.b-c|d/e|', 's3://a.b-c/d/e'],
+  ['s3://images//a', 's3|images|/a|', 's3://images//a'],
+  ['s3://images/a b', 's3|images|a b|', 's3://images/a%20b'],
+  ['s3://images/%C3%A9%3F%23%25', 's3|images|é?#%|', 's3://images/%C3%A9%3F%23%25'],
+  ["s3://images/(a)'+=", "s3|images|(a)'+=|", 's3://images/%28a%29%27%2B%3D'],
+  ['s3://images/a?versionId=b.c-_1', 's3|images|a|b.c-_1', 's3://images/a?versionId=b.c-_1'],
+  ['s3://images/a?versionId=b%2Bc', 's3|images|a|b+c', 's3://images/a?versionId=b%2Bc'],
   ['null:512', 'null|512', 'null:512'],
   ['null:1000K', 'null|1024000', 'null:1000K'],
   ['NULL:2m', 'null|2097152', 'null:2M'],
@@ -146,7 +155,24 @@ const REFUSED: readonly (readonly [text: string, line: RegExp])[] = [
   ['https://host/image#1', /fragment/],
   ['https://host/image?…', /query is left out.*whole address/],
   ['https://user@host/image', /user name or password.*--header-file/],
-  ['s3://bucket/key', /S3 images are not supported yet/],
+  ['s3://', /names no bucket/],
+  ['s3:///key', /names no bucket/],
+  ['s3://bucket', /names no key/],
+  ['s3://bucket/', /names no key/],
+  ['s3://arn:aws:s3:::bucket/key', /names no bucket/],
+  ['s3://-bucket/key', /names no bucket/],
+  ['s3://bucket--usw2-az1--x-s3/key', /S3 Express/],
+  ['s3://bucket/a/../b', /part \. or \.\./],
+  ['s3://bucket/%2E%2e/b', /part \. or \.\./],
+  ['s3://bucket/a%00b', /NUL/],
+  ['s3://bucket/a%', /%-encoding/],
+  [`s3://bucket/${'a'.repeat(1025)}`, /1024 bytes/],
+  ['s3://bucket/key#part', /fragment/],
+  ['s3://bucket/key?', /more than versionId/],
+  ['s3://bucket/key?versionId=', /versionId is not one/],
+  ['s3://bucket/key?versionId=a%0Ab', /versionId is not one/],
+  ['s3://bucket/key?versionId=a&versionId=b', /more than versionId/],
+  ['s3://bucket/key?X-Amz-Expires=1', /more than versionId/],
   ['iscsi://host', /iscsi:\/\/ is unknown/],
   ['constructor://host', /constructor:\/\/ is unknown/],
   ['null:', /size is not a number/],
@@ -193,6 +219,7 @@ t.test('a refusal repeats no secret', async (t) => {
     'https://user:p/secret@host/image',
     'https://@secret:@host/image',
     's3://user:secret@bucket/key',
+    's3://bucket/key?X-Amz-Signature=secret',
     'foo://u:secret@host',
   ]) {
     t.notMatch(refusal(text).line, /secret/, text);

@@ -5,6 +5,7 @@
 import { posix } from 'node:path';
 import t from 'tap';
 import * as wire from '../../src/protocols/nbd/wire.ts';
+import { packageFolder } from '../support/package-folder.ts';
 import {
   cppFunctions,
   importsOf,
@@ -43,7 +44,13 @@ const TS_IMPORTS: Readonly<Record<string, { folders: string[]; packages: string[
     folders: ['src/gateway/', 'src/protocols/'],
     packages: ['msgpackr/pack', 'msgpackr/unpack'],
   },
-  'src/protocols/': { folders: ['src/protocols/'], packages: ['undici'] },
+  'src/protocols/': {
+    folders: ['src/protocols/'],
+    packages: [
+      ...['@aws-sdk/credential-provider-ini', '@aws-sdk/credential-provider-node'],
+      ...['@smithy/signature-v4', 'undici'],
+    ],
+  },
 };
 /** Cut in two, so that this line is not one of them. */
 const MARKS = ['TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X', 'for' + ' now'].map(
@@ -58,8 +65,7 @@ const WIRE_PAIRS: Readonly<Record<string, keyof typeof wire>> = {
   'sizeof(RequestHeader)': 'REQUEST_BYTES',
 };
 
-const root = posix.resolve(import.meta.dirname ?? '.', '../..');
-const files = readSources(root);
+const files = readSources(packageFolder);
 
 function sample(path: string, text: string): SourceFile {
   const language = path.endsWith('.ts') ? 'ts' : /\.(cc|h)$/.test(path) ? 'cpp' : 'script';
@@ -137,6 +143,16 @@ holds(
     sample('src/protocols/b.ts', "import { Packr } from 'msgpackr/pack';\n"),
     sample('src/other/a.ts', 'export {};\n'),
   ],
+);
+
+holds(
+  'the AWS SDK is loaded when it is used, and by nobody else',
+  (file) => {
+    if (!/^(?:bin|src)\//.test(file.path)) return [];
+    const isStatic = /^(?:import|export)\b(?! type).*['"]@(?:aws-sdk|smithy)\//;
+    return linesMatching(file, (line) => isStatic.test(line));
+  },
+  [sample('src/protocols/s3/a.ts', "import { SignatureV4 } from '@smithy/signature-v4';\n")],
 );
 
 holds(

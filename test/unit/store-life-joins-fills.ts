@@ -1,0 +1,97 @@
+/**
+ * Claim: fills that are read ahead and go on where the one before ends are one read, of which each
+ * ends as it would alone.
+ * Method: StoreLife over a store of the test's own and a source that the test drives.
+ */
+import t from 'tap';
+import { runsOf } from '../../src/gateway/fill-run.ts';
+import type { StoreFill } from '../../src/gateway/native-store.ts';
+import { SourceError } from '../../src/protocols/source/source-error.ts';
+import { begin, fill, settled } from '../support/fake-store.ts';
+
+const EIO = 5;
+
+/** Four that go on where the one before ends. */
+function fillsInARow(): StoreFill[] {
+  return [0, 1, 2, 3].map((id) => {
+    const place = { offsetBytes: 512 * id, arenaOffsetBytes: 1024 + 512 * id };
+    return fill(id, { ...place, urgent: false });
+  });
+}
+
+t.test('fills in a row are one read, and each ends when its last byte is there', async (t) => {
+  const { life, store, reads } = begin();
+  store.want(...fillsInARow());
+  t.equal(reads.length, 1);
+  t.match(reads[0]?.read, { offsetBytes: 0, urgent: false });
+  t.equal(reads[0]?.read.into.length, 2048);
+  t.equal(reads[0]?.read.into.byteOffset, 1024);
+  reads[0]?.read.landed(100);
+  reads[0]?.read.landed(512);
+  reads[0]?.read.landed(1500);
+  store.want(fill(0, { offsetBytes: 4096 }), fill(0, { kind: 'promote' }));
+  t.equal(reads.length, 2, 'an id that has ended is free again');
+  reads[0]?.read.landed(2048);
+  t.equal(store.reports.length, 5, 'the last byte waits for the end of the read');
+  reads[0]?.settle();
+  await settled();
+  t.same(store.reports, [
+    ...[
+      [0, 100, 0],
+      [0, 512, 0],
+      [1, 512, 0],
+      [2, 476, 0],
+    ],
+    ...[
+      [2, 512, 0],
+      [3, 512, 0],
+    ],
+  ]);
+  life.end();
+});
+
+t.test('a row that breaks off ends what it has not brought', async (t) => {
+  const { life, store, reads } = begin();
+  store.want(...fillsInARow());
+  reads[0]?.read.landed(600);
+  reads[0]?.settle(new SourceError('UNBD_BACKEND_UNREACHABLE', 'nobody is there'));
+  await settled();
+  t.same(store.reports, [
+    [0, 512, 0],
+    [1, 88, 0],
+    [1, 88, EIO],
+    [2, 0, EIO],
+    [3, 0, EIO],
+  ]);
+  life.end();
+});
+
+t.test(
+  'what is waited for, lies elsewhere or would be too much is a read of its own',
+  async (t) => {
+    const apart: [string, Partial<StoreFill>][] = [
+      ['it is waited for', { urgent: true }],
+      ['of the object', { offsetBytes: 513 }],
+      ['of the arena', { arenaOffsetBytes: 2048 }],
+    ];
+    for (const [name, more] of apart) {
+      const { life, store, reads } = begin();
+      const [first, second] = fillsInARow();
+      if (first === undefined || second === undefined) throw new Error('no fills');
+      store.want(first, { ...second, ...more });
+      t.equal(reads.length, 2, name);
+      life.end();
+    }
+    const large = (id: number): StoreFill => {
+      const lengthBytes = 2 ** 20;
+      const place = { offsetBytes: id * lengthBytes, arenaOffsetBytes: id * lengthBytes };
+      return fill(id, { ...place, lengthBytes, urgent: false });
+    };
+    t.same(
+      runsOf([0, 1, 2, 3, 4, 5].map(large)).map((run) => run.length),
+      [4, 2],
+    );
+    const promote = fill(0, { kind: 'promote' });
+    t.same(runsOf([large(0), promote, large(1)]).length, 3);
+  },
+);
