@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { type Backend, freePort, isRunning, startNbdkit } from '../support/backends.ts';
+import { type Backend, freePort, isRunning, ONE_THREAD, startNbdkit } from '../support/backends.ts';
 import { sysfsText } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import { controllerPid } from '../support/leftovers.ts';
@@ -64,7 +64,7 @@ function goOn({ pid }: Backend): void {
 }
 
 async function slowDevice(scope: Scope, ...options: readonly string[]): Promise<Slow> {
-  const words = ['--filter=delay', 'memory', '16M', 'rdelay=3', 'wdelay=3'];
+  const words = [...ONE_THREAD, '--filter=delay', 'memory', '16M', 'rdelay=3', 'wdelay=3'];
   const backend = await startNbdkit(scope, words, 'tcp', await freePort());
   return { backend, device: await connect(scope, backend.target, ...options) };
 }

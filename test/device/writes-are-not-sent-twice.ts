@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { type Backend, freePort, startNbdkit } from '../support/backends.ts';
+import { type Backend, freePort, ONE_THREAD, startNbdkit } from '../support/backends.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import {
   killBackend,
@@ -55,7 +55,8 @@ function writesIn(log: string): string[] {
 }
 
 function slowWords(log: string): string[] {
-  return ['--filter=log', '--filter=delay', 'memory', '16M', `logfile=${log}`, 'wdelay=4'];
+  const filters = ['--filter=log', '--filter=delay'];
+  return [...ONE_THREAD, ...filters, 'memory', '16M', `logfile=${log}`, 'wdelay=4'];
 }
 
 claim('the server process is killed', async (scope) => {

@@ -136,6 +136,12 @@ function untilPidFile(running: Running, path: string): Promise<void> {
 }
 
 /**
+ * For an nbdkit that has to outlive a client which ends with requests in flight: until 1.33.9 it
+ * aborts when one of a connection's threads answers while another finds the connection closed.
+ */
+export const ONE_THREAD: readonly string[] = ['--threads', '1'];
+
+/**
  * nbdkit with `words` behind its own options: filters, the plugin, its parameters; at a free port
  * unless one is given.
  */

@@ -41,7 +41,7 @@ function play(name: string, body: (scope: Scope) => Promise<void>, options: Clai
   test(name, { timeout: options.timeoutMs ?? TIMEOUT_MS }, async () => {
     const scope = new Scope();
     const errors: unknown[] = [];
-    for (const step of [() => body(scope), () => scope.close(), assertNothingLeft]) {
+    for (const step of [() => told(body, scope), () => scope.close(), assertNothingLeft]) {
       try {
         await step();
       } catch (error) {
@@ -51,6 +51,16 @@ function play(name: string, body: (scope: Scope) => Promise<void>, options: Clai
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new Error(errors.map(String).join('\nand then: '));
   });
+}
+
+/** The body; where it fails, what its programs said before they ended. */
+async function told(body: (scope: Scope) => Promise<void>, scope: Scope): Promise<void> {
+  try {
+    await body(scope);
+  } catch (error) {
+    for (const line of scope.testimony()) process.stdout.write(`# ended: ${line}\n`);
+    throw error;
+  }
 }
 
 /** A number that a run prints and that decides nothing: emulated machines are slow. */

@@ -77,7 +77,7 @@ class BootReport {
     const end = /^# end (\S+) (\d+)/.exec(text);
     if (begin?.[1]) this.#begin(begin[1]);
     else if (end?.[1]) this.#end(Number(end[2]));
-    else if (/^# (log|kernel): /.test(text)) this.#file?.notes.push(text);
+    else if (/^# (log|kernel|ended): /.test(text)) this.#file?.notes.push(text);
     else if (text.startsWith('# figure: ')) this.#print(text.slice(2));
     else this.#file?.tap.line(text);
   }

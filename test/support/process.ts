@@ -124,9 +124,15 @@ export function shell(commandLine: string, options: RunOptions = {}): Promise<st
   return must(['/bin/bash', '-euo', 'pipefail', '-c', commandLine], options);
 }
 
-/** Starts a program that goes on; the scope ends it. */
+/** Starts a program that goes on; the scope ends it. A test that fails tells how it had ended. */
 export function start(scope: Scope, argv: readonly string[], options: RunOptions = {}): Running {
   const child = launch(argv, options);
+  let ended: string | undefined;
+  const onEnd = (outcome: Outcome): void => {
+    ended = describe(outcome);
+  };
+  void child.exited.then(onEnd, () => undefined);
+  scope.onFailure(() => ended);
   scope.defer(async () => void (await child.stop()));
   return child;
 }

@@ -1,5 +1,6 @@
 /**
- * Owns: what a test has to undo at its end, in reverse order, and its own folder.
+ * Owns: what a test has to undo at its end, in reverse order, its own folder, and what its programs
+ * can say when it fails.
  * Runs in: test processes.
  * Must not: stop at the first failure; every clean-up runs, and the first error is reported at the
  * end.
@@ -10,11 +11,22 @@ import { join } from 'node:path';
 
 export class Scope {
   readonly #cleanups: (() => Promise<void> | void)[] = [];
+  readonly #witnesses: (() => string | undefined)[] = [];
   #folder: string | undefined;
 
   /** Adds a clean-up; those added last run first. */
   defer(cleanup: () => Promise<void> | void): void {
     this.#cleanups.push(cleanup);
+  }
+
+  /** `tell` is asked when the test has failed, before anything is undone. */
+  onFailure(tell: () => string | undefined): void {
+    this.#witnesses.push(tell);
+  }
+
+  /** The lines of all who have something to say. */
+  testimony(): string[] {
+    return this.#witnesses.flatMap((tell) => tell()?.split('\n') ?? []);
   }
 
   /** A path in the test's own folder, which goes with the scope. */
