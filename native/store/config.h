@@ -36,9 +36,10 @@ struct StoreConfig {
   // What is present or not: 64 of them, or fewer, make a chunk, so that one word tells.
   uint32_t unit_bytes() const { return std::max<uint32_t>(4096, chunk_bytes / 64); }
   uint32_t slots() const { return static_cast<uint32_t>(memory_bytes / chunk_bytes); }
-  // Read-ahead that filled more than half of the memory would evict what it has brought itself.
+  // Read-ahead that filled more than half of the memory would evict what it has brought itself; and
+  // a window as wide as that half would go on by as little as has just become free.
   uint32_t window_bytes() const {
-    const uint64_t bound = (slots() / 2 - 1) * uint64_t{chunk_bytes};
+    const uint64_t bound = slots() * 3 / 8 * uint64_t{chunk_bytes};
     return static_cast<uint32_t>(std::min<uint64_t>(bound, maximum_window_bytes));
   }
 };

@@ -1,8 +1,12 @@
 /**
- * Owns: which fills of a store one read of the source brings, and what of it ends which of them.
+ * Owns: which fills of a store one read of the source brings, where its bytes go, and what of it
+ * ends which of them.
  * Runs in: the server process, on the JS main thread; pure.
  * Must not: read, or report.
  */
+import assert from 'node:assert/strict';
+import type { Place } from '../protocols/adapter.ts';
+import { PlaceInPieces } from '../protocols/source/place.ts';
 import type { StoreFill } from './native-store.ts';
 
 /** Each request costs a round trip, in which its connection does nothing: of a wide window few. */
@@ -13,14 +17,13 @@ function goesOn(last: StoreFill, next: StoreFill): boolean {
     !last.urgent &&
     !next.urgent &&
     last.background === next.background &&
-    last.offsetBytes + last.lengthBytes === next.offsetBytes &&
-    last.arenaOffsetBytes + last.lengthBytes === next.arenaOffsetBytes
+    last.offsetBytes + last.lengthBytes === next.offsetBytes
   );
 }
 
 /**
- * Joins fills that nobody waits for yet and that go on where the one before ends, in the object and
- * in the arena. All else stays alone and in its place, as a promotion that follows its fill must.
+ * Joins fills that nobody waits for yet and that go on in the object where the one before ends. All
+ * else stays alone and in its place, as a promotion that follows its fill must.
  */
 export function runsOf(fills: readonly StoreFill[]): StoreFill[][] {
   const runs: StoreFill[][] = [];
@@ -39,6 +42,24 @@ export function runsOf(fills: readonly StoreFill[]): StoreFill[][] {
     }
   }
   return runs;
+}
+
+/** Where a run goes: chunks that were evicted one by one leave places that lie anywhere. */
+export function placeOf(run: readonly StoreFill[], arena: ArrayBuffer): Place {
+  const pieces: { offsetBytes: number; lengthBytes: number }[] = [];
+  for (const { arenaOffsetBytes: offsetBytes, lengthBytes } of run) {
+    const last = pieces.at(-1);
+    if (last !== undefined && last.offsetBytes + last.lengthBytes === offsetBytes) {
+      last.lengthBytes += lengthBytes;
+    } else {
+      pieces.push({ offsetBytes, lengthBytes });
+    }
+  }
+  const [first, ...others] = pieces.map(
+    ({ offsetBytes, lengthBytes }) => new Uint8Array(arena, offsetBytes, lengthBytes),
+  );
+  assert(first !== undefined, 'a run is of fills');
+  return others.length === 0 ? first : new PlaceInPieces([first, ...others]);
 }
 
 /** What has landed of each fill of a run that has not ended. */

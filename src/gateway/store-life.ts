@@ -12,7 +12,7 @@ import type { SourceEvent } from '../protocols/source/hold.ts';
 import { SteadySource } from '../protocols/source/steady-source.ts';
 import type { Serving } from './backend.ts';
 import type { RoomLinks } from './cache-room.ts';
-import { FillProgress, runsOf } from './fill-run.ts';
+import { FillProgress, placeOf, runsOf } from './fill-run.ts';
 import { log } from './log.ts';
 import { type ConnectOptions, DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
 import type { AdapterSpec, Addon, Queues } from './native.ts';
@@ -142,9 +142,9 @@ export class StoreLife implements Serving {
   async #read(run: readonly StoreFill[]): Promise<void> {
     const [first] = run;
     assert(first !== undefined);
-    const { offsetBytes, arenaOffsetBytes, urgent, background } = first;
+    const { offsetBytes, urgent, background } = first;
     const progress = new FillProgress(run);
-    const into = new Uint8Array(this.#store.arena, arenaOffsetBytes, progress.lengthBytes);
+    const into = placeOf(run, this.#store.arena);
     // The last byte ends the last fill, and its place may be another's at once.
     const landed = (bytes: number): void =>
       progress.landed(bytes, (fill, landedBytes) => this.#report(fill, landedBytes, 0));

@@ -108,12 +108,22 @@ export interface SourceTraffic {
   firstByteMs(quantile: number): number | undefined;
 }
 
+/** Where the bytes of a read go: memory, or several pieces of memory that are one to the reader. */
+export interface Place {
+  /** Bytes. */
+  readonly length: number;
+  /** Puts `bytes` there, from so many bytes of the place on; all of them lie within it. */
+  set(bytes: Uint8Array, atBytes: number): void;
+  /** What of it lies behind so many bytes, at least one. */
+  subarray(fromBytes: number): Place;
+}
+
 /** One contiguous range to read. */
 export interface SourceRead {
   /** From the start of the object, 0 to 2^53 - 1. */
   readonly offsetBytes: number;
   /** As many bytes as are wanted, 1 to 16 MiB; the range lies within the object. */
-  readonly into: Uint8Array;
+  readonly into: Place;
   /** Somebody waits for it; false: it is read ahead. */
   readonly urgent: boolean;
   /** While it is not urgent: after all that is read ahead. */

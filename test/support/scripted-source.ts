@@ -40,7 +40,7 @@ export class Attempt {
 
   land(bytes: number): void {
     const { into, offsetBytes } = this.read;
-    for (let at = 0; at < bytes; at += 1) into[at] = byteAt(offsetBytes + at);
+    into.set(Uint8Array.from({ length: bytes }, (_, at) => byteAt(offsetBytes + at)), 0);
     this.read.landed(bytes);
   }
 

@@ -17,7 +17,7 @@ t.test('bytes land in their place, and the last of them ends the fill once', asy
   store.want(fill(1));
   const [first] = reads;
   t.match(first?.read, { offsetBytes: 1024, urgent: true });
-  first?.read.into.fill(7);
+  first?.read.into.set(new Uint8Array(512).fill(7), 0);
   t.equal(new Uint8Array(store.arena)[1024], 7);
   t.equal(new Uint8Array(store.arena)[1024 + 512], 0);
   first?.read.landed(100);

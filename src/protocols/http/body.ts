@@ -4,7 +4,7 @@
  * Runs in: server processes and the CLI, on the JS main thread.
  * Must not: keep more than it was given a place for.
  */
-import type { SourceRead } from '../adapter.ts';
+import type { Place, SourceRead } from '../adapter.ts';
 
 export interface Body {
   /** No byte more and none less, unless it is `enough` before; undefined: whatever comes. */
@@ -18,7 +18,7 @@ export function placed({
   into,
   landed,
 }: {
-  readonly into: Uint8Array;
+  readonly into: Place;
   landed(bytes: number): void;
 }): Body {
   return {

@@ -5,6 +5,7 @@
  * Must not: follow a redirect, or know what a range is; write anything after it ended.
  */
 import type { Dispatcher } from 'undici';
+import type { Place } from '../adapter.ts';
 import { SourceError } from '../source/source-error.ts';
 import type { Traffic } from '../source/traffic.ts';
 import { type Answer, type AnswerHeaders, wrongAnswer } from './answer.ts';
@@ -22,7 +23,7 @@ export interface Request {
   /** For the head of the answer, and between two pieces of its body, ms. */
   readonly timeoutMs: number;
   /** The whole body: no byte more and none less. */
-  readonly into: Uint8Array;
+  readonly into: Place;
   /** A SourceError that is its reason becomes the error of the exchange. */
   readonly signal: AbortSignal;
   /**

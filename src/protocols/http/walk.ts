@@ -4,6 +4,7 @@
  * Runs in: server processes and the CLI, on the JS main thread.
  * Must not: wait and try again (a source that wraps this one does), or show a query or a header.
  */
+import type { Place } from '../adapter.ts';
 import { SourceError } from '../source/source-error.ts';
 import { type Answer, wrongAnswer } from './answer.ts';
 import type { Body } from './body.ts';
@@ -17,7 +18,7 @@ import { addressText } from './url.ts';
 /** What a request wants, wherever it is led. */
 export interface Wish {
   readonly headers: readonly string[];
-  readonly into: Uint8Array;
+  readonly into: Place;
   readonly signal: AbortSignal;
   /** Throws unless the body may be put into `into`; never sees a redirect. */
   judge(answer: Answer, subject: string): void;
