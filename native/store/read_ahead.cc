@@ -23,8 +23,10 @@ ReadAhead::Range ReadAhead::on_read(uint64_t offset_bytes, uint64_t end_bytes) {
   if (end_bytes > stream->next) {
     stream->next = end_bytes;
     stream->read_bytes += end_bytes - offset_bytes;
-    const uint64_t wider = std::max<uint64_t>(
-        {kFirstWindowBytes, uint64_t{stream->window_bytes} * 2, stream->read_bytes});
+    const bool is_large = end_bytes - offset_bytes >= kLargeReadBytes;
+    const uint64_t wider =
+        std::max<uint64_t>({kFirstWindowBytes, uint64_t{stream->window_bytes} * 2,
+                            stream->read_bytes * (is_large ? kEvidence : 1)});
     stream->window_bytes = static_cast<uint32_t>(
         std::min<uint64_t>({wider, stream->read_bytes * kEvidence, maximum_window_bytes_}));
   }

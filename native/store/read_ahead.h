@@ -28,6 +28,10 @@ class ReadAhead {
   // to lie near each other, are no sequence and bring little that nobody asked for.
   static constexpr uint64_t kEvidence = 4;
 
+  // Who reads so much at once has several such reads under way before the first one is answered,
+  // which from a distant origin takes many round trips: the window does not wait for that.
+  static constexpr uint64_t kLargeReadBytes = 512 << 10;
+
   // maximum_window_bytes 0: no read-ahead.
   ReadAhead(uint64_t size_bytes, uint32_t maximum_window_bytes)
       : size_bytes_(size_bytes), maximum_window_bytes_(maximum_window_bytes) {}

@@ -6,11 +6,23 @@
  */
 import assert from 'node:assert/strict';
 import type { Place } from '../protocols/adapter.ts';
+import { MAXIMUM_PARALLEL } from '../protocols/source/parallel-limit.ts';
 import { PlaceInPieces } from '../protocols/source/place.ts';
 import type { StoreFill } from './native-store.ts';
 
 /** Each request costs a round trip, in which its connection does nothing: of a wide window few. */
 const MAXIMUM_RUN_BYTES = 4 * 1024 * 1024;
+const LEAST_BOUND_BYTES = 1024 * 1024;
+
+/**
+ * The most that one read should bring of a source that has brought so many bytes. A connection
+ * begins slowly (RFC 5681, 3.1), and what is asked of a fresh one is late as a whole: no more than
+ * about what each of them has carried by now.
+ */
+export function runBoundBytes(broughtBytes: number): number {
+  const eachBytes = broughtBytes / MAXIMUM_PARALLEL;
+  return Math.min(MAXIMUM_RUN_BYTES, Math.max(LEAST_BOUND_BYTES, eachBytes));
+}
 
 function goesOn(last: StoreFill, next: StoreFill): boolean {
   return (
@@ -23,16 +35,17 @@ function goesOn(last: StoreFill, next: StoreFill): boolean {
 
 /**
  * Joins fills that nobody waits for yet and that go on in the object where the one before ends. All
- * else stays alone and in its place, as a promotion that follows its fill must.
+ * else stays alone and in its place, as a promotion that follows its fill must. A run of more than
+ * one is of `boundBytes` at most.
  */
-export function runsOf(fills: readonly StoreFill[]): StoreFill[][] {
+export function runsOf(fills: readonly StoreFill[], boundBytes: number): StoreFill[][] {
   const runs: StoreFill[][] = [];
   let bytes = 0;
   for (const fill of fills) {
     const run = runs.at(-1);
     const last = run?.at(-1);
     const isRead = fill.kind === 'read' && last?.kind === 'read';
-    const fits = bytes + fill.lengthBytes <= MAXIMUM_RUN_BYTES;
+    const fits = bytes + fill.lengthBytes <= boundBytes;
     if (run !== undefined && last !== undefined && isRead && fits && goesOn(last, fill)) {
       run.push(fill);
       bytes += fill.lengthBytes;

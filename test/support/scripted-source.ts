@@ -40,7 +40,10 @@ export class Attempt {
 
   land(bytes: number): void {
     const { into, offsetBytes } = this.read;
-    into.set(Uint8Array.from({ length: bytes }, (_, at) => byteAt(offsetBytes + at)), 0);
+    into.set(
+      Uint8Array.from({ length: bytes }, (_, at) => byteAt(offsetBytes + at)),
+      0,
+    );
     this.read.landed(bytes);
   }
 

@@ -75,8 +75,8 @@ t.test('what is not a SourceError is a fault, and is not tried again', async (t)
 
 t.test('reads that wait are bounded', async (t) => {
   const { subject, source, ask } = steady();
-  for (let at = 0; at < 4 + 1024; at += 1) ask(at);
-  t.equal(source.attempts.length, 4);
+  for (let at = 0; at < 8 + 1024; at += 1) ask(at);
+  t.equal(source.attempts.length, 8);
   t.throws(() => ask(9999), /bounded/);
   await subject.close();
 });

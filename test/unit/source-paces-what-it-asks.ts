@@ -138,19 +138,23 @@ function answer(limit: ParallelLimit, times: number): void {
 }
 
 t.test('one more per answer that begins, until the origin has had too much once', async (t) => {
-  const limit = new ParallelLimit(6);
-  t.equal(limit.all, 4);
+  const limit = new ParallelLimit(10);
+  t.equal(limit.all, 8);
   succeed(limit, 100);
-  t.equal(limit.all, 4, 'each of these began before');
+  t.equal(limit.all, 8, 'each of these began before');
   answer(limit, 1);
-  t.equal(limit.all, 5);
+  t.equal(limit.all, 9);
   answer(limit, 2);
-  t.equal(limit.all, 6, 'the maximum');
+  t.equal(limit.all, 10, 'the maximum');
 });
 
 t.test('then one more per window of as many successes as the limit', async (t) => {
   const limit = new ParallelLimit(6);
   limit.overloaded(5_000);
+  t.equal(limit.all, 3);
+  limit.overloaded(6_000);
+  t.equal(limit.all, 1);
+  succeed(limit, 1);
   answer(limit, 100);
   t.equal(limit.all, 2);
   succeed(limit, 1);
@@ -169,20 +173,22 @@ t.test('halved once a second, to one at least', async (t) => {
     limit.overloaded(nowMs);
     return limit.all;
   };
-  t.equal(cut(5_000), 2);
-  t.equal(cut(5_999), 2, 'the same moment');
-  t.equal(cut(6_000), 1);
+  t.equal(cut(5_000), 4);
+  t.equal(cut(5_999), 4, 'the same moment');
+  t.equal(cut(6_000), 2);
   t.equal(cut(7_000), 1);
+  t.equal(cut(7_500), 1, 'the same moment');
+  t.equal(cut(8_500), 1);
   succeed(limit, 1);
   t.equal(limit.all, 2);
   succeed(limit, 1);
-  cut(8_000);
+  cut(9_500);
   t.equal(limit.all, 1, 'and the window begins anew');
 });
 
 t.test('read-ahead has three quarters, one at least', async (t) => {
   const limit = new ParallelLimit(16);
-  t.equal(limit.readAhead, 3);
+  t.equal(limit.readAhead, 6);
   answer(limit, 100);
   t.strictSame([limit.all, limit.readAhead], [16, 12]);
   t.strictSame([new ParallelLimit(2).readAhead, new ParallelLimit(1).readAhead], [1, 1]);

@@ -4,7 +4,7 @@
  * Method: StoreLife over a store of the test's own and a source that the test drives.
  */
 import t from 'tap';
-import { runsOf } from '../../src/gateway/fill-run.ts';
+import { runBoundBytes, runsOf } from '../../src/gateway/fill-run.ts';
 import type { StoreFill } from '../../src/gateway/native-store.ts';
 import { SourceError } from '../../src/protocols/source/source-error.ts';
 import { begin, fill, settled } from '../support/fake-store.ts';
@@ -76,7 +76,11 @@ t.test('a row lands in places that lie anywhere', async (t) => {
     const expected = Uint8Array.from(bytes).fill(0, 0, from);
     t.ok(gathered().equals(expected), `from ${from} on`);
   }
-  t.equal(new Uint8Array(store.arena).findIndex((byte) => byte !== 0), 7680 + 511, 'nothing else');
+  t.equal(
+    new Uint8Array(store.arena).findIndex((byte) => byte !== 0),
+    7680 + 511,
+    'nothing else',
+  );
   t.throws(() => into?.set(bytes, 1), 'not behind its end');
   life.end();
 });
@@ -118,10 +122,12 @@ t.test(
       return fill(id, { ...place, lengthBytes, urgent: false });
     };
     t.same(
-      runsOf([0, 1, 2, 3, 4, 5].map(large)).map((run) => run.length),
+      runsOf([0, 1, 2, 3, 4, 5].map(large), 4 * 2 ** 20).map((run) => run.length),
       [4, 2],
     );
+    const mebibytes = [0, 16, 40, 64, 10_000].map((mib) => runBoundBytes(mib * 2 ** 20) / 2 ** 20);
+    t.same(mebibytes, [1, 1, 2.5, 4, 4], 'fresh connections are asked for little');
     const promote = fill(0, { kind: 'promote' });
-    t.same(runsOf([large(0), promote, large(1)]).length, 3);
+    t.same(runsOf([large(0), promote, large(1)], 4 * 2 ** 20).length, 3);
   },
 );

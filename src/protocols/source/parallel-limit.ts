@@ -9,7 +9,8 @@ import assert from 'node:assert';
 /** Reads of a source at once, and connections to its origin, where nobody says otherwise. */
 export const MAXIMUM_PARALLEL = 16;
 
-const FIRST_LIMIT = 4;
+/** Each of them costs a round trip before it brings anything: half of what there may be. */
+const FIRST_LIMIT = 8;
 /** The failures of one moment have one cause, and are answered once. */
 const CUT_EVERY_MS = 1_000;
 
