@@ -5,6 +5,7 @@
 #include "node/cache_binding.h"
 #include "node/notify.h"
 #include "node/queues_binding.h"
+#include "node/receive_window.h"
 #include "node/ring_check.h"
 #include "node/store_binding.h"
 #include "node/transport_binding.h"
@@ -21,6 +22,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Store", StoreBinding::define(env));
   exports.Set("UnflushedLog", UnflushedLogBinding::define(env));
   exports.Set("notifySystemd", Napi::Function::New(env, notify_systemd, "notifySystemd"));
+  exports.Set("widenReceiveWindow",
+              Napi::Function::New(env, widen_receive_window, "widenReceiveWindow"));
   exports.Set("checkRing", Napi::Function::New(env, check_ring, "checkRing"));
   return exports;
 }

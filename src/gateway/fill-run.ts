@@ -11,7 +11,7 @@ import { PlaceInPieces } from '../protocols/source/place.ts';
 import type { StoreFill } from './native-store.ts';
 
 /** Each request costs a round trip, in which its connection does nothing: of a wide window few. */
-const MAXIMUM_RUN_BYTES = 4 * 1024 * 1024;
+export const MAXIMUM_RUN_BYTES = 4 * 1024 * 1024;
 const LEAST_BOUND_BYTES = 1024 * 1024;
 
 /**

@@ -29,7 +29,7 @@ export async function openHttpBackend(
   // Of the cache: the device that it is about has no number yet.
   const warnings: string[] = [];
   const source = await openInTime(
-    () => openSource(target, options),
+    () => openSource(target, options, { addon }),
     options.openTimeoutMs ?? 0,
     (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
   );
@@ -71,7 +71,7 @@ export async function serveHttpAgain(
 ): Promise<Serving> {
   const { options, identity } = start.record;
   assert(identity !== undefined, 'the device was made with an object');
-  const source = await openSource(target, options, identity);
+  const source = await openSource(target, options, { addon, expected: identity });
   const warn = (text: string): void => log('warning', start.devId, text);
   const cache = await cacheFor(addon, target, options, identity, true, warn);
   return storeLife(addon, source, start, told, cache);

@@ -178,6 +178,11 @@ export interface Addon {
   UnflushedLog: { create: MakeLog; open: MakeLog };
   Store: MakeStore;
   CacheFile: MakeCacheFile;
+  /**
+   * So many bytes may come on a TCP connection before its sender hears from us, from now on; what
+   * the kernel learns by itself comes late where the origin is far away. False: it was not taken.
+   */
+  widenReceiveWindow(fd: number, bytes: number): boolean;
   /** Makes a ring as a queue does and uses it once. Throws an Error with an errno name. */
   checkRing(): void;
   Queues: new (spec: QueuesSpec, onEvent: (event: QueuesEvent) => void) => Queues;

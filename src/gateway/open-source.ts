@@ -5,21 +5,32 @@
  * Must not: load what only the other kind of origin needs.
  */
 import type { ObjectIdentity, ObjectTarget, Source } from '../protocols/adapter.ts';
+import { MAXIMUM_RUN_BYTES } from './fill-run.ts';
 import type { ConnectOptions } from './messages.ts';
+import type { Addon } from './native.ts';
 
 /** How the origin is reached, and as whom. */
 export type OriginOptions = Pick<ConnectOptions, 'caFile' | 'headerFile' | 'proxy' | 's3'>;
 
 export type SourceOptions = OriginOptions & Pick<ConnectOptions, 'handshakeTimeoutMs' | 'spool'>;
 
-/** `expected`: the object as it was when the device was made; nothing is asked for then. */
+/** What a process adds of its own. */
+export interface OpenOptions {
+  /** The object as it was when the device was made; nothing is asked for then. */
+  readonly expected?: ObjectIdentity;
+  /** For a window of each connection that is wide from its beginning on. */
+  readonly addon?: Pick<Addon, 'widenReceiveWindow'>;
+}
+
 export async function openSource(
   target: ObjectTarget,
   { handshakeTimeoutMs, caFile, headerFile, proxy, spool: orWhole, s3 = {} }: SourceOptions,
-  expected?: ObjectIdentity,
+  { expected, addon }: OpenOptions = {},
 ): Promise<Source> {
+  const connected = (fd: number) => void addon?.widenReceiveWindow(fd, MAXIMUM_RUN_BYTES);
   const options = {
     timeoutMs: handshakeTimeoutMs,
+    connected,
     ...(expected === undefined ? {} : { expected }),
     ...(proxy === undefined ? {} : { proxy }),
     ...(caFile === undefined ? {} : { caFile }),

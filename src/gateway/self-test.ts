@@ -76,7 +76,7 @@ async function lookAtObject(
 ): Promise<void> {
   assert(identity !== undefined, 'the device was made with an object');
   const { openSource } = await import('./open-source.ts');
-  const source = await openSource(target, options, identity);
+  const source = await openSource(target, options, { expected: identity });
   try {
     const into = new Uint8Array(SECTOR_BYTES);
     const { signal } = new AbortController();

@@ -135,10 +135,7 @@ function untilPidFile(running: Running, path: string): Promise<void> {
   return untilItServes(running, `the backend writes ${path}`, isThere);
 }
 
-/**
- * For an nbdkit that has to outlive a client which ends with requests in flight: until 1.33.9 it
- * aborts when one of a connection's threads answers while another finds the connection closed.
- */
+/** Until 1.33.9 nbdkit may abort where one of its threads answers a client that is just lost. */
 export const ONE_THREAD: readonly string[] = ['--threads', '1'];
 
 /**

@@ -3,6 +3,7 @@
  * Runs in: server processes and the CLI, on the JS main thread.
  * Must not: ask for anything, follow a redirect, or try again.
  */
+import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
 import { Traffic } from '../source/traffic.ts';
 import { Landing } from './landing.ts';
@@ -17,6 +18,8 @@ export interface PoolOptions {
   readonly ca: string | undefined;
   /** The origin of an HTTP proxy; undefined: none, whatever the environment says. */
   readonly proxy?: string | undefined;
+  /** Is told the descriptor of each connection that stands, which stays node's. */
+  readonly connected?: ((fd: number) => void) | undefined;
 }
 
 /** Below what S3 and nginx allow (20 s and 75 s); an origin that names a shorter time gets it. */
@@ -40,7 +43,8 @@ export interface Observed extends Dispatcher.DispatchOptions {
 class ObservedClient extends Client {
   readonly #connection: Connection;
 
-  constructor(origin: URL, options: Client.Options, { timeoutMs, ca, proxy }: PoolOptions) {
+  constructor(origin: URL, options: Client.Options, pool: PoolOptions) {
+    const { timeoutMs, ca, proxy } = pool;
     const connection: Connection = { requests: 0 };
     const landing = new Landing();
     const direct = buildConnector({
@@ -55,7 +59,10 @@ class ObservedClient extends Client {
         connection.requests = 0;
         connect(target, (...result) => {
           const [error, socket] = result;
-          if (error === null) landing.serve(socket);
+          if (error === null) {
+            landing.serve(socket);
+            pool.connected?.(descriptorOf(socket));
+          }
           done(...result);
         });
       },
@@ -67,6 +74,12 @@ class ObservedClient extends Client {
     options.takes(this.#connection);
     return super.dispatch(options, handler);
   }
+}
+
+/** Node has no other name for it. */
+function descriptorOf(socket: Socket): number {
+  const { _handle } = socket as unknown as { readonly _handle?: { readonly fd: number } | null };
+  return _handle?.fd ?? -1;
 }
 
 export class Pools {

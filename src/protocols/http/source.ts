@@ -39,6 +39,8 @@ export interface TransferOptions {
   readonly proxy?: string;
   /** Connections to one origin at most, >= 1. Default: 16. */
   readonly connections?: number;
+  /** Is told the descriptor of each connection that stands. */
+  readonly connected?: (fd: number) => void;
 }
 
 export interface HttpOptions extends TransferOptions {
@@ -89,9 +91,9 @@ export async function openHttp(target: HttpTarget, options: HttpOptions): Promis
 
 /** Rejects with a SourceError where the file of certificates cannot be used. */
 export async function openPools(options: TransferOptions): Promise<Pools> {
-  const { timeoutMs, proxy, connections = MAXIMUM_PARALLEL } = options;
+  const { timeoutMs, proxy, connected, connections = MAXIMUM_PARALLEL } = options;
   const ca = options.caFile === undefined ? undefined : await readCaFile(options.caFile);
-  return new Pools({ timeoutMs, connections, ca, proxy });
+  return new Pools({ timeoutMs, connections, ca, proxy, connected });
 }
 
 const NOTHING: Body = { lengthBytes: Number.MAX_SAFE_INTEGER, take: () => 'enough' };
