@@ -1,7 +1,7 @@
 /**
  * Owns: which fills of a store one read of the source brings, where its bytes go, and what of it
  * ends which of them.
- * Runs in: the server process, on the JS main thread; pure.
+ * Runs in: the server process, on the JS main thread; pure, but for the clock.
  * Must not: read, or report.
  */
 import assert from 'node:assert/strict';
@@ -13,15 +13,35 @@ import type { StoreFill } from './native-store.ts';
 /** Each request costs a round trip, in which its connection does nothing: of a wide window few. */
 export const MAXIMUM_RUN_BYTES = 4 * 1024 * 1024;
 const LEAST_BOUND_BYTES = 1024 * 1024;
+const COLD_AFTER_MS = 5_000;
 
 /**
- * The most that one read should bring of a source that has brought so many bytes. A connection
- * begins slowly (RFC 5681, 3.1), and what is asked of a fresh one is late as a whole: no more than
- * about what each of them has carried by now.
+ * The most that one read should bring. A connection begins slowly, and again after it was idle
+ * (RFC 5681, 3.1 and 4.1); what is asked of such a one is late as a whole. So it is about what each
+ * of them has carried lately.
  */
-export function runBoundBytes(broughtBytes: number): number {
-  const eachBytes = broughtBytes / MAXIMUM_PARALLEL;
-  return Math.min(MAXIMUM_RUN_BYTES, Math.max(LEAST_BOUND_BYTES, eachBytes));
+export class RunBound {
+  readonly #now: () => number;
+  #bytes = 0;
+  #atMs = 0;
+
+  constructor(now = () => performance.now()) {
+    this.#now = now;
+  }
+
+  brought(bytes: number): void {
+    this.#bytes = this.#warmBytes + bytes;
+    this.#atMs = this.#now();
+  }
+
+  get bytes(): number {
+    const eachBytes = this.#warmBytes / MAXIMUM_PARALLEL;
+    return Math.min(MAXIMUM_RUN_BYTES, Math.max(LEAST_BOUND_BYTES, eachBytes));
+  }
+
+  get #warmBytes(): number {
+    return this.#now() - this.#atMs > COLD_AFTER_MS ? 0 : this.#bytes;
+  }
 }
 
 function goesOn(last: StoreFill, next: StoreFill): boolean {

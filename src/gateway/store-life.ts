@@ -12,7 +12,7 @@ import type { SourceEvent } from '../protocols/source/hold.ts';
 import { SteadySource } from '../protocols/source/steady-source.ts';
 import type { Serving } from './backend.ts';
 import type { RoomLinks } from './cache-room.ts';
-import { FillProgress, placeOf, runBoundBytes, runsOf } from './fill-run.ts';
+import { FillProgress, placeOf, RunBound, runsOf } from './fill-run.ts';
 import { log } from './log.ts';
 import { type ConnectOptions, DEFAULT_RECONNECT_DELAY_MS } from './messages.ts';
 import type { AdapterSpec, Addon, Queues } from './native.ts';
@@ -50,9 +50,8 @@ export class StoreLife implements Serving {
   readonly #cache: StoreCache | undefined;
   readonly #prefetches: boolean;
   readonly #endWatch: (() => void) | undefined;
+  readonly #runBound = new RunBound();
   #queues: Queues | undefined;
-  /** By fills that have ended. */
-  #broughtBytes = 0;
 
   constructor(
     addon: Addon,
@@ -128,7 +127,7 @@ export class StoreLife implements Serving {
   }
 
   #fill(): void {
-    for (const run of runsOf(this.#store.take(), runBoundBytes(this.#broughtBytes))) {
+    for (const run of runsOf(this.#store.take(), this.#runBound.bytes)) {
       const [first] = run;
       if (first?.kind === 'promote') this.#promote(first);
       else void this.#read(run);
@@ -168,7 +167,7 @@ export class StoreLife implements Serving {
   #report({ id, lengthBytes }: StoreFill, landedBytes: number, errno: number): void {
     // Its id is another's as soon as it has ended.
     if (errno !== 0 || landedBytes === lengthBytes) this.#reads.delete(id);
-    if (landedBytes === lengthBytes) this.#broughtBytes += lengthBytes;
+    if (landedBytes === lengthBytes) this.#runBound.brought(lengthBytes);
     this.#store.report(id, landedBytes, errno);
   }
 }

@@ -5,7 +5,7 @@
  * Method: a proxy of the test's own that counts tunnels, before servers of the test's own.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect as dial, type Socket } from 'node:net';
@@ -91,8 +91,13 @@ t.test('TLS goes through it from end to end', async (t) => {
   });
   const proxy = await proxyServer(t);
   const address = `https://127.0.0.1:${(server.address() as AddressInfo).port}/image`;
-  const source = await open(t, address, { proxy: proxy.url, caFile: cert, connections: 1 });
+  const links: string[] = [];
+  const source = await open(t, address, {
+    ...{ proxy: proxy.url, caFile: cert, connections: 1 },
+    connected: (fd) => void links.push(readlinkSync(`/proc/self/fd/${fd}`)),
+  });
   t.strictSame((await readRange(source, 8, 16)).into, OBJECT.slice(8, 24));
+  t.match(links, [/^socket:/], 'who tunes connections sees the one beneath TLS');
   t.equal(proxy.tunnels.length, 1);
   const untrusted = await failure(open(t, address, { proxy: proxy.url }));
   t.match(untrusted?.line, /the certificate of 127\.0\.0\.1:\d+ is not trusted/);

@@ -3,6 +3,7 @@
  * body that nobody wants is not transferred.
  * Method: servers that count connections and requests, and end them at a chosen one.
  */
+import { readlinkSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -37,7 +38,11 @@ async function forgetful(t: Teardown, answers: number): Promise<{ base: string; 
 
 t.test('a kept connection that ends as it is used costs no read', async (t) => {
   const { base, asked } = await forgetful(t, 1);
-  const source = await openLazily(t, `${base}/image`, { connections: 1 });
+  const links: string[] = [];
+  const source = await openLazily(t, `${base}/image`, {
+    connections: 1,
+    connected: (fd) => void links.push(readlinkSync(`/proc/self/fd/${fd}`)),
+  });
   for (const offset of [0, 16, 32]) {
     const outcome = await readRange(source, offset, LENGTH);
     t.equal(outcome.line, '');
@@ -45,6 +50,7 @@ t.test('a kept connection that ends as it is used costs no read', async (t) => {
     await sleep(50);
   }
   t.strictSame(asked, [0, 1, 0, 1, 0]);
+  t.match(links, [/^socket:/, /^socket:/, /^socket:/], 'who tunes connections sees each of them');
 });
 
 t.test('a kept connection that ends after it began to answer is not asked again', async (t) => {

@@ -4,7 +4,7 @@
  * Method: StoreLife over a store of the test's own and a source that the test drives.
  */
 import t from 'tap';
-import { runBoundBytes, runsOf } from '../../src/gateway/fill-run.ts';
+import { RunBound, runsOf } from '../../src/gateway/fill-run.ts';
 import type { StoreFill } from '../../src/gateway/native-store.ts';
 import { SourceError } from '../../src/protocols/source/source-error.ts';
 import { begin, fill, settled } from '../support/fake-store.ts';
@@ -85,6 +85,22 @@ t.test('a row lands in places that lie anywhere', async (t) => {
   life.end();
 });
 
+t.test('connections that are fresh, or were idle, are asked for little', async (t) => {
+  let nowMs = 1_000_000;
+  const bound = new RunBound(() => nowMs);
+  const after = (mebibytes: number): number => {
+    bound.brought(mebibytes * 2 ** 20);
+    return bound.bytes / 2 ** 20;
+  };
+  t.equal(bound.bytes, 2 ** 20);
+  t.same([16, 24, 24, 1000].map(after), [1, 2.5, 4, 4]);
+  nowMs += 4_999;
+  t.equal(after(1), 4);
+  nowMs += 5_001;
+  t.equal(bound.bytes, 2 ** 20);
+  t.same([16, 24].map(after), [1, 2.5]);
+});
+
 t.test('a row that breaks off ends what it has not brought', async (t) => {
   const { life, store, reads } = begin();
   store.want(...fillsInARow());
@@ -125,8 +141,6 @@ t.test(
       runsOf([0, 1, 2, 3, 4, 5].map(large), 4 * 2 ** 20).map((run) => run.length),
       [4, 2],
     );
-    const mebibytes = [0, 16, 40, 64, 10_000].map((mib) => runBoundBytes(mib * 2 ** 20) / 2 ** 20);
-    t.same(mebibytes, [1, 1, 2.5, 4, 4], 'fresh connections are asked for little');
     const promote = fill(0, { kind: 'promote' });
     t.same(runsOf([large(0), promote, large(1)], 4 * 2 ** 20).length, 3);
   },
