@@ -40,10 +40,9 @@ export class Attempt {
 
   land(bytes: number): void {
     const { into, offsetBytes } = this.read;
-    into.set(
-      Uint8Array.from({ length: bytes }, (_, at) => byteAt(offsetBytes + at)),
-      0,
-    );
+    const there = new Uint8Array(bytes);
+    for (let at = 0; at < bytes; at += 1) there[at] = byteAt(offsetBytes + at);
+    into.set(there, 0);
     this.read.landed(bytes);
   }
 

@@ -43,7 +43,9 @@ async function world(t: Teardown, cacheDirectory: string) {
   function CacheFile(spec: CacheFileSpec) {
     return files.open(spec);
   }
-  const addon = { Store, CacheFile } as unknown as Addon;
+  const widened: number[] = [];
+  const widenReceiveWindow = (_fd: number, bytes: number) => widened.push(bytes) > 0;
+  const addon = { Store, CacheFile, widenReceiveWindow } as unknown as Addon;
   const options: ConnectOptions = {
     ...{ target, readOnly: true, partitionScan: false, dataPath: 'copy' },
     handshakeTimeoutMs: TIMEOUT_MS,
@@ -54,14 +56,15 @@ async function world(t: Teardown, cacheDirectory: string) {
   const start = { devId: 7, sizeBytes, record } as unknown as StartArgument;
   const openBackend = (change: Partial<ConnectOptions> = {}) =>
     openHttpBackend(addon, target, { ...options, ...change }, 2);
-  return { addon, target, files, stores, state, start, openBackend };
+  return { addon, target, files, stores, state, start, openBackend, widened };
 }
 
 const ignore = () => undefined;
 
 t.test('the store gets the entry, and gives it back when its queue has stopped', async (t) => {
-  const { files, stores, start, openBackend } = await world(t, t.testdir());
+  const { files, stores, start, openBackend, widened } = await world(t, t.testdir());
   const backend = await openBackend({ cacheSizeBytes: 2 ** 26 });
+  t.same(widened, [4 * 2 ** 20], 'its one connection has room for the largest request');
   t.match(files.specs, [{ sizeBytes: BigInt(OBJECT_BYTES), chunkBytes: 2 ** 20 }]);
   const serving = backend.serve(start, ignore);
   t.match(stores, [{ cache: { limitBytes: 2n ** 26n } }]);
