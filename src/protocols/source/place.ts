@@ -34,15 +34,12 @@ export class PlaceInPieces implements Place {
 
   /** From so many bytes on, at most `length - 1`. */
   subarray(fromBytes: number): Place {
-    let first = 0;
-    let within = fromBytes;
-    for (let piece = this.#pieces[first]; piece !== undefined; piece = this.#pieces[first]) {
-      if (within < piece.length) break;
-      within -= piece.length;
-      first += 1;
-    }
-    const [piece, ...others] = this.#pieces.slice(first);
-    assert(piece !== undefined, 'it is within');
-    return new PlaceInPieces([piece.subarray(within), ...others]);
+    let skip = fromBytes;
+    const pieces = this.#pieces.flatMap((piece) => {
+      const rest = piece.subarray(skip);
+      skip = Math.max(0, skip - piece.length);
+      return rest.length === 0 ? [] : [rest];
+    });
+    return new PlaceInPieces(pieces);
   }
 }
