@@ -26,6 +26,11 @@ export const originOptions = {
     requiresArg: true,
     describe: 'Proxy for an HTTP or S3 image, http://HOST[:PORT]; no other one is ever used',
   },
+  'proxy-header-file': {
+    type: 'string',
+    requiresArg: true,
+    describe: 'File of "Name: value" lines for that proxy alone, for credentials',
+  },
   'header-file': {
     type: 'string',
     requiresArg: true,
@@ -76,6 +81,7 @@ const HTTP_ALONE: ReadonlySet<string> = new Set(['header-file', 'spool']);
 
 export interface OriginArguments {
   readonly proxy: string | undefined;
+  readonly 'proxy-header-file': string | undefined;
   readonly 'header-file': string | undefined;
   readonly 'ca-file': string | undefined;
 }
@@ -114,12 +120,24 @@ export function originConnectOptions(
 }
 
 function reachOptions(args: OriginArguments): OriginOptions {
-  const { 'header-file': headerFile, 'ca-file': caFile, proxy } = args;
+  const { 'header-file': headerFile, 'ca-file': caFile } = args;
   return {
-    ...(proxy === undefined ? {} : { proxy: parseProxy(proxy) }),
+    ...proxyOptions(args),
     ...(headerFile === undefined ? {} : { headerFile: resolve(headerFile) }),
     ...(caFile === undefined ? {} : { caFile: resolve(caFile) }),
   };
+}
+
+function proxyOptions(args: OriginArguments): OriginOptions {
+  const { proxy, 'proxy-header-file': headerFile } = args;
+  if (proxy !== undefined) {
+    return {
+      proxy: parseProxy(proxy),
+      ...(headerFile === undefined ? {} : { proxyHeaderFile: resolve(headerFile) }),
+    };
+  }
+  if (headerFile === undefined) return {};
+  throw usageError('--proxy-header-file is for a proxy', 'add --proxy http://HOST[:PORT]');
 }
 
 function refuseElsewhere(

@@ -61,6 +61,8 @@ export interface ConnectOptions {
   readonly caFile?: string;
   /** Origin of an HTTP proxy that requests go through, without a credential. */
   readonly proxy?: string;
+  /** File of `Name: value` lines that the proxy gets for each tunnel. */
+  readonly proxyHeaderFile?: string;
   /** File of `Name: value` lines that each request to the origin carries. */
   readonly headerFile?: string;
   /** How an object in S3 is found, and whose credentials ask for it; names and paths. */

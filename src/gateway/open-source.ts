@@ -10,7 +10,10 @@ import type { ConnectOptions } from './messages.ts';
 import type { Addon } from './native.ts';
 
 /** How the origin is reached, and as whom. */
-export type OriginOptions = Pick<ConnectOptions, 'caFile' | 'headerFile' | 'proxy' | 's3'>;
+export type OriginOptions = Pick<
+  ConnectOptions,
+  'caFile' | 'headerFile' | 'proxy' | 'proxyHeaderFile' | 's3'
+>;
 
 export type SourceOptions = OriginOptions & Pick<ConnectOptions, 'handshakeTimeoutMs' | 'spool'>;
 
@@ -24,7 +27,7 @@ export interface OpenOptions {
 
 export async function openSource(
   target: ObjectTarget,
-  { handshakeTimeoutMs, caFile, headerFile, proxy, spool: orWhole, s3 = {} }: SourceOptions,
+  { handshakeTimeoutMs, caFile, headerFile, spool: orWhole, s3 = {}, ...reach }: SourceOptions,
   { expected, addon }: OpenOptions = {},
 ): Promise<Source> {
   const connected = (fd: number) => void addon?.widenReceiveWindow(fd, MAXIMUM_RUN_BYTES);
@@ -32,7 +35,9 @@ export async function openSource(
     timeoutMs: handshakeTimeoutMs,
     connected,
     ...(expected === undefined ? {} : { expected }),
-    ...(proxy === undefined ? {} : { proxy }),
+    ...(reach.proxy === undefined
+      ? {}
+      : { proxy: { origin: reach.proxy, headerFile: reach.proxyHeaderFile } }),
     ...(caFile === undefined ? {} : { caFile }),
   };
   if (target.kind === 's3') {

@@ -112,7 +112,14 @@ t.test('a proxy arrives as its origin, and is refused with a secret', async (t) 
   const { status, stderr } = await connectWith(URL_TEXT, '--proxy', 'http://u:hunter2@proxy');
   t.equal(status, 2);
   t.match(stderr, /user name or password.*\[UNBD_USAGE\]/);
+  t.match(stderr, /--proxy-header-file/);
   t.notMatch(stderr, /hunter2/);
+  const typed = ['--proxy=http://proxy', '--proxy-header-file', 'proxy.headers'];
+  const withFile = await connectWith(URL_TEXT, ...typed);
+  t.match(withFile.options, { proxy: 'http://proxy', proxyHeaderFile: resolve('proxy.headers') });
+  const alone = await connectWith(URL_TEXT, '--proxy-header-file', 'proxy.headers');
+  t.equal(alone.status, 2);
+  t.match(alone.stderr, /--proxy-header-file is for a proxy; add --proxy/);
 });
 
 t.test('info reaches an origin as connect does', async (t) => {
@@ -133,7 +140,7 @@ t.test('other targets have none of them', async (t) => {
   for (const option of [
     ...['--cache-memory=1G', '--cache=x', '--cache-size=1G', '--header-file=x', '--ca-file=x'],
     ...['--prefetch=full', '--prefetch-rate=1M', '--spool'],
-    '--proxy=http://proxy',
+    ...['--proxy=http://proxy', '--proxy-header-file=x'],
   ]) {
     const { status, stderr } = await connectWith('backup.example', option);
     t.equal(status, 2, option);

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
 import { Traffic } from '../source/traffic.ts';
 import { Landing } from './landing.ts';
-import { throughProxy } from './proxy.ts';
+import { type HttpProxy, throughProxy } from './proxy.ts';
 
 export interface PoolOptions {
   /** For a connection to stand, with its name look-up and TLS, ms. */
@@ -16,8 +16,8 @@ export interface PoolOptions {
   readonly connections: number;
   /** Certificates in PEM; they replace the ones of the system. */
   readonly ca: string | undefined;
-  /** The origin of an HTTP proxy; undefined: none, whatever the environment says. */
-  readonly proxy?: string | undefined;
+  /** Undefined: none, whatever the environment says. */
+  readonly proxy?: HttpProxy | undefined;
   /** Is told the descriptor of each connection that stands, which stays node's. */
   readonly connected?: ((fd: number) => void) | undefined;
 }

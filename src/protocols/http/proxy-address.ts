@@ -19,7 +19,7 @@ export function parseProxy(text: string): string {
   }
   if (url.username !== '' || url.password !== '' || /^[^:]*:\/\/[^/?#]*@/.test(text)) {
     const why = 'it holds a user name or password, which all users of the machine would see';
-    throw refused(why, 'use a proxy that asks for none');
+    throw refused(why, 'give the proxy a Proxy-Authorization with --proxy-header-file');
   }
   if (url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.port === '0') {
     throw refused('there is more than a host and a port in it', write);

@@ -21,6 +21,7 @@ import { type Body, partOfWhole } from './body.ts';
 import { readCaFile } from './files.ts';
 import { judgeOpening, judgeRead, judgeWhole } from './judge.ts';
 import { Pools } from './pools.ts';
+import type { HttpProxy } from './proxy.ts';
 import { Route } from './redirects.ts';
 import { addressText } from './url.ts';
 import { Credentials, Walker, type Wish } from './walk.ts';
@@ -35,8 +36,8 @@ export interface TransferOptions {
   readonly expected?: ObjectIdentity;
   /** Certificates in PEM to trust, instead of those of the system. */
   readonly caFile?: string;
-  /** The origin of an HTTP proxy that everything goes through; undefined: none. */
-  readonly proxy?: string;
+  /** Everything goes through it; undefined: there is none. */
+  readonly proxy?: HttpProxy;
   /** Connections to one origin at most, >= 1. Default: 16. */
   readonly connections?: number;
   /** Is told the descriptor of each connection that stands. */
