@@ -27,8 +27,8 @@ const nothing = (): void => undefined;
 const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 /**
- * Files are read, programs are run and services are asked anew by each call. A profile that was
- * named is the only source: another one could have other rights.
+ * Files are read, programs are run and services are asked anew by each call, of which there is one
+ * at a time. A profile that was named is the only source: another one could have other rights.
  */
 export function credentialChain(options: ProfileOptions): FetchCredentials {
   const { credentialsFile, configFile, home } = options;
@@ -36,28 +36,45 @@ export function credentialChain(options: ProfileOptions): FetchCredentials {
     for (const path of [credentialsFile, configFile]) {
       if (path !== undefined) await checkFile(path);
     }
-    // The SDK knows no other way; this process serves one device.
-    process.env.HOME = home ?? process.env.HOME ?? homedir();
-    process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
     const profile = options.profile ?? process.env.AWS_PROFILE;
+    const variables = {
+      HOME: home ?? process.env.HOME ?? homedir(),
+      AWS_PROFILE: profile,
+      AWS_SHARED_CREDENTIALS_FILE: credentialsFile,
+      AWS_CONFIG_FILE: configFile,
+      AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+    };
     try {
-      return plain(await provide(profile, options));
+      return plain(await withVariables(variables, () => provide(profile)));
     } catch (error) {
       throw chainError(error, profile);
     }
   };
 }
 
-async function provide(
-  profile: string | undefined,
-  { credentialsFile, configFile }: ProfileOptions,
-): Promise<AwsCredentials> {
-  const init = {
-    logger: SILENT,
-    ignoreCache: true,
-    ...(credentialsFile === undefined ? {} : { filepath: credentialsFile }),
-    ...(configFile === undefined ? {} : { configFilepath: configFile }),
-  };
+/**
+ * The SDK's clients of other services, which change one credential for another, learn in no other
+ * way which files and which profile name their region and their endpoint.
+ */
+async function withVariables<T>(
+  variables: Readonly<Record<string, string | undefined>>,
+  body: () => Promise<T>,
+): Promise<T> {
+  const given = Object.entries(variables).filter(([, value]) => value !== undefined);
+  const before = given.map(([name]) => [name, process.env[name]] as const);
+  for (const [name, value] of given) process.env[name] = value;
+  try {
+    return await body();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
+}
+
+async function provide(profile: string | undefined): Promise<AwsCredentials> {
+  const init = { logger: SILENT, ignoreCache: true };
   if (profile !== undefined) {
     const { fromIni } = await import('@aws-sdk/credential-provider-ini');
     return fromIni({ ...init, profile })();
@@ -104,7 +121,11 @@ const CAUSES: readonly (readonly [told: RegExp, why: string, cure: string])[] = 
     'run the program of credential_process by hand',
   ],
   [/^Command failed/, 'its credential_process failed', 'run that program by hand'],
-  [/sso|SSO/, 'its session of single sign-on has ended', 'run: aws sso login'],
+  [
+    /aws sso login|^UnauthorizedException/,
+    'its session of single sign-on has ended',
+    'run: aws sso login',
+  ],
   [
     /multi-factor/,
     'it wants a code of multi-factor authentication',
