@@ -48,9 +48,3 @@ export function runGuest({ script, words, kernel, memory, plan }: GuestRun): str
   }
   return folder;
 }
-
-/** Ends the process with status 2. */
-export function usageError(problem: string, usage: string): never {
-  process.stderr.write(`bench: ${problem}\n${usage}\n`);
-  process.exit(2);
-}

@@ -3,10 +3,10 @@
  * Runs in: the bench's process on the host; the work is done by bench/http/guest in the VM.
  * Must not: measure anything outside the VM, where seconds mean little.
  */
-import { parseArgs } from 'node:util';
 import { MAXIMUM_PARALLEL } from '../../src/protocols/source/parallel-limit.ts';
-import { runGuest, selected, usageError } from '../machine.ts';
+import { runGuest, selected } from '../machine.ts';
 import { readServers } from '../measured.ts';
+import { readOptions, usageError } from '../options.ts';
 import { CLIENTS, GOALS, IMAGE_MIB, planRuns, planText, type Run, WORKLOADS } from './plan.ts';
 import { coldTable, goalTable, type Row, randomTable, warmTable } from './report.ts';
 import { readCold, readRandom, readWarm } from './results.ts';
@@ -18,40 +18,13 @@ const USAGE = `usage: npm run bench -- http [OPTION]...
   --connections N of curl; our device has up to ${MAXIMUM_PARALLEL}, which is the default
   --kernel NAME   floor (default), newest, or a version`;
 
-interface Options {
-  readonly repetitions: number;
-  readonly only: readonly string[];
-  readonly connections: string;
-  readonly kernel: string;
-}
+const NAMES: readonly string[] = [...CLIENTS, ...WORKLOADS.map((workload) => workload.name)];
+const OWN = { connections: { type: 'string', default: String(MAXIMUM_PARALLEL) } } as const;
 
-function readOptions(args: readonly string[]): Options {
-  try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        quick: { type: 'boolean', default: false },
-        only: { type: 'string', multiple: true, default: [] },
-        connections: { type: 'string', default: String(MAXIMUM_PARALLEL) },
-        kernel: { type: 'string', default: 'floor' },
-      },
-    });
-    const names: readonly string[] = [...CLIENTS, ...WORKLOADS.map((workload) => workload.name)];
-    const unknown = values.only.find((name) => !names.includes(name));
-    if (unknown !== undefined) usageError(`no client or workload is called '${unknown}'`, USAGE);
-    // Ranges of whole mebibytes.
-    if (!/^[1-9]\d?$/.test(values.connections) || IMAGE_MIB % Number(values.connections) !== 0) {
-      usageError(`'${values.connections}' connections do not divide ${IMAGE_MIB}`, USAGE);
-    }
-    return {
-      repetitions: values.quick ? 1 : 2,
-      only: values.only,
-      connections: values.connections,
-      kernel: values.kernel,
-    };
-  } catch (error) {
-    usageError(error instanceof Error ? error.message : String(error), USAGE);
-  }
+/** Ranges of whole mebibytes. */
+function checkConnections(text: string): string {
+  if (/^[1-9]\d?$/.test(text) && IMAGE_MIB % Number(text) === 0) return text;
+  usageError(`'${text}' connections do not divide ${IMAGE_MIB}`, USAGE);
 }
 
 function collectRows(folder: string, runs: readonly Run[]): Row[] {
@@ -74,7 +47,9 @@ function collectRows(folder: string, runs: readonly Run[]): Row[] {
 
 /** `words`: the command line after `http`. */
 export function benchHttp(words: readonly string[]): void {
-  const { only, repetitions, connections, kernel } = readOptions(words);
+  const { options, values } = readOptions(words, OWN, NAMES, USAGE);
+  const { only, repetitions, kernel } = options;
+  const connections = checkConnections(values.connections);
   const clients = selected(CLIENTS, (client) => client, only);
   const workloads = selected(WORKLOADS, (workload) => workload.name, only);
   const runs = planRuns(clients, workloads, repetitions);

@@ -3,9 +3,9 @@
  * Runs in: the bench's process on the host; the work is done by bench/nbd/guest in the VM.
  * Must not: measure anything outside the VM, where seconds mean little.
  */
-import { parseArgs } from 'node:util';
-import { runGuest, selected, usageError } from '../machine.ts';
+import { runGuest, selected } from '../machine.ts';
 import { readServers } from '../measured.ts';
+import { readOptions, usageError } from '../options.ts';
 import { DEVICES, planRuns, planText, type Run, WORKLOADS } from './plan.ts';
 import {
   additionsTable,
@@ -25,43 +25,15 @@ const USAGE = `usage: npm run bench -- [OPTION]...
   --unix          nbdkit on a unix socket instead of TCP
   --kernel NAME   floor (default), newest, or a version`;
 
-interface Options {
-  readonly repetitions: number;
-  readonly only: readonly string[];
-  readonly queues: string;
-  readonly transport: 'tcp' | 'unix';
-  readonly kernel: string;
-}
+const NAMES: readonly string[] = [...DEVICES, ...WORKLOADS.map((workload) => workload.name)];
+const OWN = {
+  queues: { type: 'string', default: 'default' },
+  unix: { type: 'boolean', default: false },
+} as const;
 
-function readOptions(args: readonly string[]): Options {
-  try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        quick: { type: 'boolean', default: false },
-        only: { type: 'string', multiple: true, default: [] },
-        queues: { type: 'string', default: 'default' },
-        unix: { type: 'boolean', default: false },
-        kernel: { type: 'string', default: 'floor' },
-      },
-    });
-    const names = [...DEVICES, ...WORKLOADS.map((workload) => workload.name)];
-    const unknown = values.only.find((name) => !(names as string[]).includes(name));
-    if (unknown !== undefined) {
-      usageError(`no device or workload has the name '${unknown}'`, USAGE);
-    }
-    if (!/^(default|[1-9]\d?)$/.test(values.queues))
-      usageError(`'${values.queues}' queues make no sense`, USAGE);
-    return {
-      repetitions: values.quick ? 1 : 2,
-      only: values.only,
-      queues: values.queues,
-      transport: values.unix ? 'unix' : 'tcp',
-      kernel: values.kernel,
-    };
-  } catch (error) {
-    usageError(error instanceof Error ? error.message : String(error), USAGE);
-  }
+function checkQueues(text: string): string {
+  if (/^(default|[1-9]\d?)$/.test(text)) return text;
+  usageError(`'${text}' queues make no sense`, USAGE);
 }
 
 function collectRows(folder: string, runs: readonly Run[]): Row[] {
@@ -90,7 +62,10 @@ function judgeBackends(folder: string): boolean {
 
 /** `words`: the command line. Sets the exit status. */
 export function benchNbd(words: readonly string[]): void {
-  const { only, repetitions, kernel, transport, queues } = readOptions(words);
+  const { options, values } = readOptions(words, OWN, NAMES, USAGE);
+  const { only, repetitions, kernel } = options;
+  const transport = values.unix ? 'unix' : 'tcp';
+  const queues = checkQueues(values.queues);
   const devices = selected(DEVICES, (device) => device, only);
   const workloads = selected(WORKLOADS, (workload) => workload.name, only);
   const runs = planRuns(devices, workloads, repetitions);
