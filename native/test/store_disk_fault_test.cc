@@ -15,20 +15,13 @@ using namespace unbd;
 using unbd::store::StoreConfig;
 using unbd::store::StoreCounters;
 using unbd::test::CacheEntry;
+using unbd::test::kChunk;
+using unbd::test::kKib;
+using unbd::test::narrow_store;
+using unbd::test::small_store;
 using unbd::test::StoreSession;
 
 namespace {
-
-constexpr uint64_t kKib = 1024;
-constexpr uint64_t kChunk = 64 * kKib;
-
-// 24 chunks of 64 KiB and one unit of 1536 bytes; units of 4 KiB; memory for all of it.
-StoreConfig roomy() {
-  return {.size_bytes = 24 * kChunk + 1536,
-          .memory_bytes = 64 * kChunk,
-          .chunk_bytes = kChunk,
-          .maximum_window_bytes = 0};
-}
 
 // What the disk may take beyond what is cached: chunks that are being given up, and the blocks that
 // the file system needs itself.
@@ -38,13 +31,8 @@ constexpr uint64_t kOverheadBytes = 64 * kKib;
 // The disk has all of it, and has shown that once; memory has the last four chunks.
 struct AllChecked {
   AllChecked() { UN_ASSERT(session.read_and_save_all() && session.read_and_save_all()); }
-  static StoreConfig narrow() {
-    StoreConfig config = roomy();
-    config.memory_bytes = 4 * kChunk;
-    return config;
-  }
 
-  const StoreConfig config = narrow();
+  const StoreConfig config = narrow_store();
   const CacheEntry entry{config};
   StoreSession session{config, entry};
 };
@@ -52,7 +40,7 @@ struct AllChecked {
 }  // namespace
 
 TEST("a data file that is cut off, or cannot be read, is as one that has nothing") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   for (int way = 0; way < 2; ++way) {
     {
@@ -124,7 +112,7 @@ TEST("nothing is read into a request after it was failed, nor after the end") {
 }
 
 TEST("a full disk is told of once, and what it does not take is counted") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -144,7 +132,7 @@ TEST("a full disk is told of once, and what it does not take is counted") {
 }
 
 TEST("a full disk takes again what fits, once that is allowed") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   StoreSession session(config, entry);
   const int data_fd = session.cache().file->data_fd();
@@ -163,7 +151,7 @@ TEST("a full disk takes again what fits, once that is allowed") {
 }
 
 TEST("any other error of a write ends the writing for good") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   StoreSession session(config, entry);
   session.replace(session.cache().file->data_fd(), entry.data().c_str(), O_RDONLY);
@@ -180,7 +168,7 @@ TEST("any other error of a write ends the writing for good") {
 }
 
 TEST("what could not be synced is promised to nobody") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -202,7 +190,7 @@ TEST("what could not be synced is promised to nobody") {
 }
 
 TEST("what the map does not take is promised to nobody, and told") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -218,7 +206,7 @@ TEST("what the map does not take is promised to nobody, and told") {
 TEST("what is cached stays within the limit, and so does what the disk gives for it") {
   const unsigned seed = 11;
   std::mt19937 random(seed);
-  StoreConfig config = roomy();
+  StoreConfig config = small_store();
   config.size_bytes = 160 * kChunk + 1536;
   config.memory_bytes = 16 * kChunk;
   const CacheEntry entry(config);
@@ -246,7 +234,7 @@ TEST("what is cached stays within the limit, and so does what the disk gives for
 }
 
 TEST("a data file that is cut off, and long again, gives nobody its holes") {
-  StoreConfig config = roomy();
+  StoreConfig config = small_store();
   config.memory_bytes = 4 * kChunk;
   const CacheEntry entry(config);
   {
@@ -265,7 +253,7 @@ TEST("a data file that is cut off, and long again, gives nobody its holes") {
 }
 
 TEST("what the map does not know takes no room after the next open") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -282,7 +270,7 @@ TEST("what the map does not know takes no room after the next open") {
 }
 
 TEST("a chunk whose rest is written does not make room for that by going itself") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   for (int round = 0; round < 5; ++round) {
     const CacheEntry entry(config);
     {
@@ -304,7 +292,7 @@ TEST("a chunk whose rest is written does not make room for that by going itself"
 }
 
 TEST("a lower limit than before is kept from the first write on") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -324,7 +312,7 @@ TEST("a lower limit than before is kept from the first write on") {
 }
 
 TEST("what is larger than the limit is not cached, and evicts nothing") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   StoreSession session(config, entry, 32 * kKib);
   CHECK(session.read(kChunk, 16 * kKib));

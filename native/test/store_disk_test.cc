@@ -12,26 +12,14 @@ using unbd::store::StoreConfig;
 using unbd::store::StoreCounters;
 using unbd::test::CacheEntry;
 using unbd::test::flip;
+using unbd::test::kKib;
+using unbd::test::narrow_store;
+using unbd::test::small_store;
 using unbd::test::StoreSession;
 
 namespace {
 
-constexpr uint64_t kKib = 1024;
 constexpr uint64_t kMib = 1024 * 1024;
-
-// 24 chunks of 64 KiB and one unit of 1536 bytes; units of 4 KiB; memory for all of it.
-StoreConfig roomy() {
-  return {.size_bytes = 24 * 64 * kKib + 1536,
-          .memory_bytes = 64 * 64 * kKib,
-          .chunk_bytes = 64 * kKib,
-          .maximum_window_bytes = 0};
-}
-// The same through four chunks of memory: what was read is soon not there any more.
-StoreConfig narrow() {
-  StoreConfig config = roomy();
-  config.memory_bytes = 4 * 64 * kKib;
-  return config;
-}
 
 }  // namespace
 
@@ -64,7 +52,7 @@ TEST("what the source has brought is durable at the end, and a successor reads i
 }
 
 TEST("what has left the memory is read from disk in the same session") {
-  const StoreConfig config = narrow();
+  const StoreConfig config = narrow_store();
   const CacheEntry entry(config);
   StoreSession session(config, entry);
   for (int round = 0; round < 3; ++round)
@@ -97,7 +85,7 @@ TEST("what had its checksum once is read as it is wanted, not by whole units") {
 }
 
 TEST("a sequence of what had its checksum is not read ahead into memory") {
-  StoreConfig config = narrow();
+  StoreConfig config = narrow_store();
   config.maximum_window_bytes = 64 * kKib;
   const CacheEntry entry(config);
   StoreSession session(config, entry);
@@ -113,7 +101,7 @@ TEST("a sequence of what had its checksum is not read ahead into memory") {
 }
 
 TEST("one read takes from disk what is there, and asks the source for nothing else") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -136,7 +124,7 @@ TEST("one read takes from disk what is there, and asks the source for nothing el
 }
 
 TEST("of a fill that fails, what landed in whole units is saved") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -156,7 +144,7 @@ TEST("of a fill that fails, what landed in whole units is saved") {
 }
 
 TEST("a unit that is damaged on disk is fetched again, and right there afterwards") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -184,7 +172,7 @@ TEST("a unit that is damaged on disk is fetched again, and right there afterward
 }
 
 TEST("a unit that was damaged, and is not brought again, is not promised to a successor") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -206,7 +194,7 @@ TEST("a unit that was damaged, and is not brought again, is not promised to a su
 }
 
 TEST("who may not write does not, and reads what is there") {
-  const StoreConfig config = roomy();
+  const StoreConfig config = small_store();
   const CacheEntry entry(config);
   {
     StoreSession session(config, entry);
@@ -257,10 +245,10 @@ TEST("a copy that is made while the store writes promises nothing that it does n
 }
 
 TEST("no read, write or eviction on disk allocates") {
-  const StoreConfig config = narrow();
+  const StoreConfig config = narrow_store();
   const CacheEntry entry(config);
   {
-    StoreSession session(roomy(), entry);
+    StoreSession session(small_store(), entry);
     CHECK(session.read(0, 12 * 64 * kKib));
   }
   StoreSession session(config, entry, 12 * 64 * kKib);

@@ -11,21 +11,17 @@ using unbd::store::Prefetch;
 using unbd::store::StoreConfig;
 using unbd::store::StoreCounters;
 using unbd::test::CacheEntry;
+using unbd::test::kChunk;
+using unbd::test::kKib;
 using unbd::test::StoreSession;
 
 namespace {
 
-constexpr uint64_t kKib = 1024;
-constexpr uint64_t kChunk = 64 * kKib;
-
-// 24 chunks of 64 KiB and one unit of 1536 bytes; units of 4 KiB; memory for all of it.
 StoreConfig all_of_it(uint64_t bytes_per_s = 0) {
-  return {.size_bytes = 24 * kChunk + 1536,
-          .memory_bytes = 64 * kChunk,
-          .chunk_bytes = kChunk,
-          .maximum_window_bytes = 0,
-          .prefetches = true,
-          .prefetch_bytes_per_s = bytes_per_s};
+  StoreConfig config = unbd::test::small_store();
+  config.prefetches = true;
+  config.prefetch_bytes_per_s = bytes_per_s;
+  return config;
 }
 // Memory for eight of its chunks.
 StoreConfig narrow() {

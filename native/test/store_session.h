@@ -1,5 +1,5 @@
 // Owns: StoreSession, a store over an entry of the cache on disk with a source that the test plays:
-// from the opening of the entry to its end.
+// from the opening of the entry to its end; and the small store that most of them are.
 // Runs on: the test's thread.
 // Must not: leave the entry locked when it has ended.
 #pragma once
@@ -8,6 +8,23 @@
 #include "test/played_source.h"
 
 namespace unbd::test {
+
+constexpr uint64_t kKib = 1024;
+constexpr uint64_t kChunk = 64 * kKib;
+
+// 24 chunks of 64 KiB and one unit of 1536 bytes; units of 4 KiB; memory for all of it.
+inline store::StoreConfig small_store() {
+  return {.size_bytes = 24 * kChunk + 1536,
+          .memory_bytes = 64 * kChunk,
+          .chunk_bytes = kChunk,
+          .maximum_window_bytes = 0};
+}
+// The same through four chunks of memory: what was read is soon not there any more.
+inline store::StoreConfig narrow_store() {
+  store::StoreConfig config = small_store();
+  config.memory_bytes = 4 * kChunk;
+  return config;
+}
 
 class StoreSession {
  public:
