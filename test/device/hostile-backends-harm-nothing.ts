@@ -54,7 +54,7 @@ const visible: Readonly<Record<Exclude<Outcome, 'violation' | 'lost' | 'stalls'>
 
 /**
  * An emulated machine plays one fault of each outcome in either reply style, where every errno is
- * the same outcome (`backend-errors-reach-the-reader` tells them apart), or every fourth of these;
+ * the same outcome (nbd_reply_test.cc tells them apart), or every fourth of these;
  * others play all.
  */
 function chosenFaults(): readonly TransmissionFault[] {
