@@ -2,8 +2,11 @@
  * Web servers that a test writes itself, on 127.0.0.1: well-behaved ones by node:http, others byte
  * by byte; and reads of a source that keep what landed.
  */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createRawServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import type { Source } from '../../src/protocols/adapter.ts';
 import { GatewayError } from '../../src/protocols/errors.ts';
 import { type HttpOptions, openHttp } from '../../src/protocols/http/source.ts';
@@ -174,4 +177,14 @@ export async function failure(promise: Promise<unknown>): Promise<GatewayError |
     if (error instanceof GatewayError) return error;
     throw error;
   }
+}
+
+/** A certificate of 127.0.0.1 that signed itself; `path` is for --ca-file. */
+export function selfSigned(folder: string): { key: Buffer; cert: Buffer; path: string } {
+  const [key, path] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  const words = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
+  const files = ['-nodes', '-keyout', key, '-out', path, '-days', '2', ...subject];
+  execFileSync('openssl', [...words, ...files], { stdio: 'ignore' });
+  return { key: readFileSync(key), cert: readFileSync(path), path };
 }

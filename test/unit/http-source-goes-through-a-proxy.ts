@@ -4,8 +4,7 @@
  * is told as its doing.
  * Method: a proxy of the test's own that counts tunnels, before servers of the test's own.
  */
-import { execFileSync } from 'node:child_process';
-import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect as dial, type Socket } from 'node:net';
@@ -18,6 +17,7 @@ import {
   OBJECT,
   open,
   readRange,
+  selfSigned,
   sendRange,
   type Teardown,
 } from '../support/http-origin.ts';
@@ -87,13 +87,8 @@ t.test('an origin of http is reached through a tunnel that is kept', async (t) =
 });
 
 t.test('TLS goes through it from end to end', async (t) => {
-  const folder = t.testdir();
-  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  const words = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
-  const files = ['-nodes', '-keyout', key, '-out', cert, '-days', '2', ...subject];
-  execFileSync('openssl', [...words, ...files], { stdio: 'ignore' });
-  const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, sendRange);
+  const certificate = selfSigned(t.testdir());
+  const server = createTlsServer(certificate, sendRange);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => {
     server.closeAllConnections();
@@ -103,7 +98,7 @@ t.test('TLS goes through it from end to end', async (t) => {
   const address = `https://127.0.0.1:${(server.address() as AddressInfo).port}/image`;
   const links: string[] = [];
   const source = await open(t, address, {
-    ...{ proxy: proxy.address, caFile: cert, connections: 1 },
+    ...{ proxy: proxy.address, caFile: certificate.path, connections: 1 },
     connected: (fd) => void links.push(readlinkSync(`/proc/self/fd/${fd}`)),
   });
   t.strictSame((await readRange(source, 8, 16)).into, OBJECT.slice(8, 24));

@@ -62,7 +62,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   readonly #promise: Promise<Answer>;
   #resolve: (answer: Answer) => void = () => {};
   #reject: (error: unknown) => void = () => {};
-  #connection: Connection = { requests: 0 };
+  #connection: Connection = { requests: 0, isInBody: false };
   #controller: Dispatcher.DispatchController | undefined;
   #timer: NodeJS.Timeout | undefined;
   #answer: Answer | undefined;
@@ -112,6 +112,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#traffic.sent();
     this.#isReused = this.#connection.requests > 0;
     this.#connection.requests += 1;
+    this.#connection.isInBody = false;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#onTimeout(), this.#request.timeoutMs);
   }
@@ -126,7 +127,9 @@ class Exchange implements Dispatcher.DispatchHandler {
     headers: AnswerHeaders,
   ): void {
     // Interim answers (RFC 9110, 15.2) come before the one that counts.
-    if (this.#isDone || status < 200) return;
+    if (status < 200) return;
+    this.#connection.isInBody = true;
+    if (this.#isDone) return;
     this.#timer?.refresh();
     const answer = { status, headers };
     try {
@@ -156,9 +159,10 @@ class Exchange implements Dispatcher.DispatchHandler {
       this.#fail(wrongAnswer(this.#request.subject, text));
       return;
     }
-    this.#timer?.refresh();
-    if (atBytes === 0 && this.#heard === undefined) {
-      this.#traffic.began(performance.now() - this.#sentAtMs);
+    // What an origin says to refuse is short, or not worth to wait for.
+    if (this.#heard === undefined) {
+      this.#timer?.refresh();
+      if (atBytes === 0) this.#traffic.began(performance.now() - this.#sentAtMs);
     }
     this.#receivedBytes += piece.length;
     try {
@@ -171,6 +175,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
+    this.#connection.isInBody = false;
     if (this.#isDone || this.#answer === undefined) return;
     const lengthBytes = this.#body?.lengthBytes;
     if (lengthBytes === undefined || this.#receivedBytes === lengthBytes) {

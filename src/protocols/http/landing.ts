@@ -2,9 +2,11 @@
  * Owns: the memory in which what a connection receives lands before it is parsed: one piece for all
  * connections, used again for each read of a socket.
  * Runs in: server processes and the CLI, on the JS main thread.
- * Must not: let a piece be kept: it is parsed and copied within the event that brings it. Without
- * this, node makes a new buffer of 64 KiB for each read, and collecting those is a large part of
- * the work (`npm run bench -- http` measures it).
+ * Must not: lend a piece that may have a part of a head in it: undici keeps names and values of
+ * headers as views of it until the head is whole, which may be a read later, when any connection
+ * has written over them. The bytes of a body are copied within the event that brings them. Without
+ * this memory node makes a new buffer of 64 KiB for each read, and collecting those is a large part
+ * of the work (`npm run bench -- http` measures it).
  */
 import type { Socket } from 'node:net';
 
@@ -12,6 +14,12 @@ import type { Socket } from 'node:net';
 const PIECE_BYTES = 256 * 1024;
 
 const memory = Buffer.allocUnsafeSlow(PIECE_BYTES);
+
+/** What an exchange says of the connection that it has. */
+export interface Stage {
+  /** The head of the answer was read to its end, the body was not. */
+  readonly isInBody: boolean;
+}
 
 /** Of one connection at a time. */
 export class Landing {
@@ -21,8 +29,13 @@ export class Landing {
     callback: (bytes: number): boolean => this.#landed(bytes),
   };
 
+  readonly #stage: Stage;
   #socket: Socket | undefined;
   #piece: Buffer | undefined;
+
+  constructor(stage: Stage) {
+    this.#stage = stage;
+  }
 
   /** Makes `socket`, which was connected with `onread`, give its pieces to whoever reads it. */
   serve(socket: Socket): void {
@@ -38,7 +51,8 @@ export class Landing {
   }
 
   #landed(bytes: number): boolean {
-    this.#piece = memory.subarray(0, bytes);
+    const piece = memory.subarray(0, bytes);
+    this.#piece = this.#stage.isInBody ? piece : Buffer.from(piece);
     this.#socket?.emit('readable');
     if (this.#piece === undefined) return true;
     // An origin that speaks before it is asked; the memory is somebody else's from here on.

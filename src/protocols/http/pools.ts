@@ -32,6 +32,8 @@ const MAXIMUM_ORIGINS = 8;
 export interface Connection {
   /** Requests that were sent on the connection that stands now. */
   requests: number;
+  /** The head of the answer to the last of them was read to its end, its body was not. */
+  isInBody: boolean;
 }
 
 /** What a request wants to know; it goes with the options of its dispatch. */
@@ -45,8 +47,8 @@ class ObservedClient extends Client {
 
   constructor(origin: URL, options: Client.Options, pool: PoolOptions) {
     const { timeoutMs, ca, proxy } = pool;
-    const connection: Connection = { requests: 0 };
-    const landing = new Landing();
+    const connection: Connection = { requests: 0, isInBody: false };
+    const landing = new Landing(connection);
     const direct = buildConnector({
       timeout: timeoutMs,
       onread: landing.onread,
@@ -57,6 +59,7 @@ class ObservedClient extends Client {
       ...options,
       connect: (target, done) => {
         connection.requests = 0;
+        connection.isInBody = false;
         connect(target, (...result) => {
           const [error, socket] = result;
           if (error === null) {
