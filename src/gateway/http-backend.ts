@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import type { ObjectIdentity, ObjectTarget, Source } from '../protocols/adapter.ts';
+import { checkGeometry } from '../protocols/geometry.ts';
 import type { OpenBackend, Serving } from './backend.ts';
 import { type HttpCache, openCache } from './http-cache.ts';
 import { spool } from './http-spool.ts';
@@ -36,6 +37,8 @@ export async function openHttpBackend(
   try {
     const { info, identity } = source;
     wantedQueues(options, info, processors);
+    // What would be refused afterwards leaves nothing on the disk.
+    checkGeometry(info, options.blockSizeBytes, target.text);
     const openCache = (warn: (text: string) => void) =>
       cacheFor(addon, target, options, identity, false, warn);
     const cache =

@@ -7,7 +7,6 @@
  */
 import type { Source, Target } from '../protocols/adapter.ts';
 import { asGatewayError, type ErrorCode, EXIT_STATUS, GatewayError } from '../protocols/errors.ts';
-import { checkGeometry } from '../protocols/geometry.ts';
 import { BackOff } from './back-off.ts';
 import { cacheFolderError, cacheRoomError } from './cache-error.ts';
 import { checkHoldsAll, type HttpCache } from './http-cache.ts';
@@ -36,8 +35,6 @@ export interface SpoolLinks {
  */
 export async function spool(source: Source, links: SpoolLinks): Promise<HttpCache> {
   const { sizeBytes } = source.identity;
-  // What would be refused afterwards.
-  checkGeometry(source.info, links.options.blockSizeBytes, links.target.text);
   checkHoldsAll(links.options, source.identity);
   const first = await opened(links);
   if (first.file.cachedBytes === sizeBytes) return first;

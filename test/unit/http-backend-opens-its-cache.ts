@@ -73,6 +73,13 @@ t.test('the store gets the entry, and gives it back when its queue has stopped',
   t.equal(files.locked.size, 0);
 });
 
+t.test('what cannot be a device is told before the folder is touched', async (t) => {
+  const { files, openBackend } = await world(t, t.testdir());
+  const refused = { code: 'UNBD_USAGE', message: /block size of 1000 is not possible/ };
+  await t.rejects(openBackend({ blockSizeBytes: 1000 }), refused);
+  t.equal(files.specs.length, 0);
+});
+
 t.test('what fails before or with the device gives the entry back', async (t) => {
   const { files, state, start, openBackend } = await world(t, t.testdir());
   await t.rejects(openBackend({ queues: 2 }), { code: 'UNBD_USAGE' });

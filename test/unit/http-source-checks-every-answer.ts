@@ -105,7 +105,7 @@ const STATUSES: readonly (readonly [status: number, other: Headers, line: RegExp
   [408, {}, /answers 408.*BACKEND_IO/],
   [410, {}, /answers 410.*EXPORT_UNKNOWN/],
   [412, {}, /another object now.*OBJECT_CHANGED/],
-  [416, { 'Content-Range': undefined }, /another object now.*OBJECT_CHANGED/],
+  [416, { 'Content-Range': undefined }, /a range that it has.*PROTOCOL/],
   [416, { 'Content-Range': 'bytes */512' }, /size was 4096 bytes and is 512.*OBJECT_CHANGED/],
   [416, { 'Content-Range': 'bytes */4096' }, /a range that it has.*PROTOCOL/],
   [429, {}, /too much to do.*BACKEND_IO/],
@@ -119,6 +119,13 @@ t.test('every other status has its meaning', async (t) => {
     t.match(outcome.line, line, String(status));
     t.strictSame(outcome.landed, [], 'nothing landed');
   }
+});
+
+t.test('a range that is not there is another object, where nothing else tells', async (t) => {
+  const { base } = await lying(t, { 'Content-Range': undefined }, 416);
+  const expected = { sizeBytes: BigInt(OBJECT_BYTES), etag: '', lastModified: MODIFIED };
+  const source = await open(t, `${base}/image`, { expected });
+  t.match((await readRange(source, FIRST, LENGTH)).line, /another object now.*OBJECT_CHANGED/);
 });
 
 t.test('200 is taken for the whole object alone', async (t) => {

@@ -3,6 +3,8 @@
  * untouched, and the read ends in time with its cause.
  * Method: servers that cut, stall and drip at every byte; reads that are given up.
  */
+import { execFileSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -177,6 +179,21 @@ t.test('a read that waits for a connection can be given up, and spares the next 
     requests.map(({ headers }) => headers.range),
     ['bytes=0-15', 'bytes=32-47'],
   );
+});
+
+t.test('a read that waits for a file of headers can be given up', async (t) => {
+  const path = `${t.testdir()}/headers`;
+  execFileSync('mkfifo', [path]);
+  const { base } = await httpOrigin(t, (_request, response) => response.writeHead(401).end());
+  const opened = openLazily(t, `${base}/image`, { headerFile: path });
+  await writeFile(path, 'X-Try: 1\n');
+  const stop = new AbortController();
+  const waiting = readRange(await opened, 0, LENGTH, stop.signal);
+  // The origin refuses; the file is read again, and nobody writes it.
+  await sleep(200);
+  stop.abort();
+  t.match((await waiting).line, /given up.*UNBD_INTERRUPTED/);
+  await writeFile(path, 'X-Try: 2\n');
 });
 
 t.test('close ends the reads that are under way, and the later ones', async (t) => {

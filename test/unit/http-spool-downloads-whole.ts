@@ -166,16 +166,12 @@ t.test('another version, or another length, ends it at once', async (t) => {
   }
 });
 
-t.test('what cannot be a device, or does not fit, is not downloaded', async (t) => {
-  for (const [change, line] of [
-    [{ cacheSizeBytes: 2 ** 24 }, /does not hold the image.*--cache-size 21M.*UNBD_USAGE/],
-    [{ blockSizeBytes: 4096 }, /not a multiple of the block size.*UNBD_EXPORT_UNUSABLE/],
-  ] as const) {
-    const { origin, entry, spooling } = await world(t, sendWhole, change);
-    t.match((await failure(spooling()))?.line, line);
-    t.equal(origin.requests.length, 1);
-    t.equal(entry.opens, 0);
-  }
+t.test('what does not fit is not downloaded', async (t) => {
+  const { origin, entry, spooling } = await world(t, sendWhole, { cacheSizeBytes: 2 ** 24 });
+  const line = /does not hold the image.*--cache-size 21M.*UNBD_USAGE/;
+  t.match((await failure(spooling()))?.line, line);
+  t.equal(origin.requests.length, 1);
+  t.equal(entry.opens, 0);
 });
 
 t.test('a disk without room for it is told before the download', async (t) => {

@@ -31,6 +31,24 @@ t.test('files elsewhere are used, and read again by the next call', async (t) =>
   t.match(await chain(), { accessKeyId: 'AKTWO', sessionToken: 't+/=' });
 });
 
+t.test('fetches at the same time do not see each other', async (t) => {
+  const ids = ['AKONE', 'AKTWO', 'AKTHREE'];
+  const before = { ...process.env };
+  const config = '[profile p]\ncredential_process = cat ~/session\n';
+  const homes = ids.map((id) => {
+    const keys = { AccessKeyId: id, SecretAccessKey: SECRET };
+    return [id, { '.aws': { config }, session: JSON.stringify({ Version: 1, ...keys }) }] as const;
+  });
+  const folder = t.testdir(Object.fromEntries(homes));
+  const chains = ids.map((id) => credentialChain({ home: join(folder, id), profile: 'p' }));
+  const found = await Promise.all(chains.map((chain) => chain()));
+  t.strictSame(
+    found.map(({ accessKeyId }) => accessKeyId),
+    ids,
+  );
+  t.strictSame({ ...process.env }, before);
+});
+
 t.test('a program that a profile names hands out sessions', async (t) => {
   const files = awsHome(t, '');
   const count = join(files.home, 'count');
@@ -56,6 +74,9 @@ t.test('variables of the environment count, but not against a profile', async (t
     t.match(await credentialChain(named)(), { accessKeyId: 'AKNAMED' });
     await withEnvironment({ AWS_PROFILE: 'named' }, async () => {
       t.match(await credentialChain({ home: files.home })(), { accessKeyId: 'AKNAMED' });
+    });
+    await withEnvironment({ AWS_PROFILE: '' }, async () => {
+      t.match(await credentialChain({ home: files.home })(), { accessKeyId: 'AKVARIABLE' });
     });
     const missing = { home: files.home, profile: 'missing' };
     t.match(

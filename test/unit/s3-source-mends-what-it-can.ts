@@ -7,7 +7,7 @@ import t from 'tap';
 import { keyOf, metaOf } from '../../src/gateway/cache-meta.ts';
 import type { AwsCredentials } from '../../src/protocols/s3/credentials.ts';
 import { mayLeadTo, objectName, objectUrl } from '../../src/protocols/s3/endpoint.ts';
-import { failure, readRange } from '../support/http-origin.ts';
+import { failure, rawOrigin, readRange } from '../support/http-origin.ts';
 import { GOOD, KEYS, openObject, SECRET, s3Origin } from '../support/s3-source.ts';
 
 t.test('the right region is learned, and asked at once from then on', async (t) => {
@@ -47,6 +47,16 @@ t.test('a clock that is wrong is put right by what the origin says', async (t) =
     t.equal((await readRange(source, 0, 512)).line, '');
     t.strictSame(origin.answers, ['RequestTimeTooSkewed', '206', '206']);
   }
+});
+
+t.test('a refusal that drips is not waited for', async (t) => {
+  const base = await rawOrigin(t, (socket) => {
+    socket.write('HTTP/1.1 503 Slow Down\r\nContent-Length: 60000\r\n\r\n');
+    const drip = setInterval(() => socket.write('<'), 50);
+    socket.on('close', () => clearInterval(drip));
+  });
+  const refused = await failure(openObject(t, { base }, { timeoutMs: 500 }));
+  t.match(refused?.line, /did not say within 500 ms why it refuses.*UNBD_BACKEND_TIMEOUT/);
 });
 
 t.test('a redirect is followed within the service, signed anew, and nowhere else', async (t) => {

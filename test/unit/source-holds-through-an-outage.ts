@@ -212,7 +212,7 @@ t.test('another object is FATAL for ever', async (t) => {
   asked.push(ask(5));
   await settled();
   for (const { outcome } of asked) t.equal(outcome, CHANGED);
-  t.strictSame(events, [{ state: 'FATAL', text: `failed by ${CHANGED}` }]);
+  t.strictSame(events, [{ state: 'FATAL', text: `failed by ${CHANGED} (ESTALE)` }]);
   const before = source.attempts.length;
   await clock.advance(600_000);
   t.strictSame([source.attempts.length, source.open.length, clock.timers], [before, 0, 0]);

@@ -6,11 +6,11 @@
  */
 import type { Dispatcher } from 'undici';
 import type { Place } from '../adapter.ts';
-import { SourceError } from '../source/source-error.ts';
 import type { Traffic } from '../source/traffic.ts';
 import { type Answer, type AnswerHeaders, wrongAnswer } from './answer.ts';
 import { type Body, Heard, placed } from './body.ts';
 import { isReset, networkError, type Trouble, timeoutError } from './failures.ts';
+import { givenUp } from './given-up.ts';
 import type { Connection, Pools } from './pools.ts';
 import { addressText } from './url.ts';
 
@@ -193,10 +193,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   readonly #onAbort = (): void => {
-    const { signal, subject } = this.#request;
-    const reason: unknown = signal.reason;
-    const givenUp = () => new SourceError('UNBD_INTERRUPTED', `${subject}: it was given up`);
-    this.#fail(reason instanceof SourceError ? reason : givenUp());
+    this.#fail(givenUp(this.#request.signal, this.#request.subject));
   };
 
   /** A process that was stopped for long first looks at what has come in the meantime. */
@@ -217,6 +214,7 @@ class Exchange implements Dispatcher.DispatchHandler {
       timeoutMs: this.#request.timeoutMs,
       isSent: this.#isSent,
       receivedBytes: this.#receivedBytes,
+      isRefusing: this.#heard !== undefined,
     };
   }
 

@@ -64,12 +64,16 @@ export interface Trouble {
   /** The request was on its way: the connection stood. */
   readonly isSent: boolean;
   readonly receivedBytes: number;
+  /** The head said no, and the text of why was not there to its end. */
+  readonly isRefusing: boolean;
   readonly cause: unknown;
 }
 
 export function timeoutError(trouble: Omit<Trouble, 'cause'>, cause?: unknown): SourceError {
   const { subject, host, timeoutMs } = trouble;
-  const silence = `${subject} sent nothing for ${timeoutMs} ms`;
+  const silence = trouble.isRefusing
+    ? `${subject} did not say within ${timeoutMs} ms why it refuses`
+    : `${subject} sent nothing for ${timeoutMs} ms`;
   return new SourceError(
     'UNBD_BACKEND_TIMEOUT',
     trouble.isSent ? silence : `${subject}: ${host} took no connection within ${timeoutMs} ms`,

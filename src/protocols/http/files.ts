@@ -5,6 +5,7 @@
  */
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SourceError } from '../source/source-error.ts';
 
 /** What this program says itself, or what belongs to one connection (RFC 9110, 7.6.1). */
@@ -29,6 +30,8 @@ const OWN_HEADERS = new Set([
 ]);
 
 const MAXIMUM_HEADERS_BYTES = 64 * 1024;
+/** Of a file whose file system hangs; whoever waits for it must find out. */
+const TIMEOUT_MS = 10_000;
 
 /**
  * The lines `Name: value` of a file as names and values in turn; empty lines and lines that begin
@@ -73,9 +76,15 @@ export async function readCaFile(path: string): Promise<string> {
 }
 
 async function read(path: string, what: string, encoding: 'latin1' | 'utf8'): Promise<string> {
+  const stop = new AbortController();
+  const late = sleep(TIMEOUT_MS, undefined, { signal: stop.signal }).then(() => {
+    const text = `the ${what} ${path} gave nothing within ${TIMEOUT_MS / 1000} s`;
+    throw unusable(text, 'check the file system that it is on');
+  });
   try {
-    return await readFile(path, encoding);
+    return await Promise.race([readFile(path, encoding), late]);
   } catch (cause) {
+    if (cause instanceof SourceError) throw cause;
     const code = (cause as NodeJS.ErrnoException).code ?? 'no reason';
     if (code === 'EACCES' || code === 'EPERM') {
       const text = `the ${what} ${path} may not be read`;
@@ -85,6 +94,8 @@ async function read(path: string, what: string, encoding: 'latin1' | 'utf8'): Pr
       });
     }
     throw unusable(`the ${what} ${path} cannot be read (${code})`, 'check the path', cause);
+  } finally {
+    stop.abort();
   }
 }
 

@@ -19,6 +19,7 @@ import { SourceError } from '../source/source-error.ts';
 import type { Answer } from './answer.ts';
 import { type Body, partOfWhole } from './body.ts';
 import { readCaFile } from './files.ts';
+import { unlessGivenUp } from './given-up.ts';
 import { judgeOpening, judgeRead, judgeWhole } from './judge.ts';
 import { Pools } from './pools.ts';
 import type { HttpProxy } from './proxy.ts';
@@ -184,7 +185,8 @@ export class HttpSource implements Source {
     signal.addEventListener('abort', onAbort);
     this.#running.add(stop);
     try {
-      await this.#carrier.get(wish(stop.signal));
+      // An exchange writes nothing after an abort; what comes before one, such as a file, may hang.
+      await unlessGivenUp(this.#carrier.get(wish(stop.signal)), stop.signal, this.#subject);
     } finally {
       this.#running.delete(stop);
       signal.removeEventListener('abort', onAbort);

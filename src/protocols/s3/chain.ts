@@ -27,29 +27,40 @@ const nothing = (): void => undefined;
 const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 /**
- * Files are read, programs are run and services are asked anew by each call, of which there is one
- * at a time. A profile that was named is the only source: another one could have other rights.
+ * Files are read, programs are run and services are asked anew by each call, one after the other. A
+ * profile that was named is the only source: another one could have other rights.
  */
 export function credentialChain(options: ProfileOptions): FetchCredentials {
+  return () => inTurn(() => fetchNow(options));
+}
+
+let lastTurn: Promise<unknown> = Promise.resolve();
+
+/** The environment is all the process's: a fetch that was not waited for may still have it. */
+function inTurn<T>(body: () => Promise<T>): Promise<T> {
+  const turn = lastTurn.then(body);
+  lastTurn = turn.catch(() => undefined);
+  return turn;
+}
+
+async function fetchNow(options: ProfileOptions): Promise<AwsCredentials> {
   const { credentialsFile, configFile, home } = options;
-  return async () => {
-    for (const path of [credentialsFile, configFile]) {
-      if (path !== undefined) await checkFile(path);
-    }
-    const profile = options.profile ?? process.env.AWS_PROFILE;
-    const variables = {
-      HOME: home ?? process.env.HOME ?? homedir(),
-      AWS_PROFILE: profile,
-      AWS_SHARED_CREDENTIALS_FILE: credentialsFile,
-      AWS_CONFIG_FILE: configFile,
-      AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
-    };
-    try {
-      return plain(await withVariables(variables, () => provide(profile)));
-    } catch (error) {
-      throw chainError(error, profile);
-    }
+  for (const path of [credentialsFile, configFile]) {
+    if (path !== undefined) await checkFile(path);
+  }
+  const profile = options.profile ?? (process.env.AWS_PROFILE || undefined);
+  const variables = {
+    HOME: home ?? process.env.HOME ?? homedir(),
+    AWS_PROFILE: profile,
+    AWS_SHARED_CREDENTIALS_FILE: credentialsFile,
+    AWS_CONFIG_FILE: configFile,
+    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
   };
+  try {
+    return plain(await withVariables(variables, () => provide(profile)));
+  } catch (error) {
+    throw chainError(error, profile);
+  }
 }
 
 /**

@@ -111,7 +111,7 @@ export class Hold {
   changed(error: SourceError): void {
     if (this.#state === 'FATAL') return;
     this.end();
-    this.#refuse('FATAL', error, error.message);
+    this.#refuse('FATAL', error, `${error.message} (ESTALE)`);
   }
 
   /** Leaves no timer. */
