@@ -50,6 +50,8 @@ void DiskCache::start(Ring& ring, Owner& owner, EventSink& events) {
   ring_ = &ring;
   owner_ = &owner;
   events_ = &events;
+  is_shrinking_ = true;
+  shrink();
 }
 
 io_uring_sqe* DiskCache::stage(Kind kind, uint64_t index) {
@@ -58,9 +60,14 @@ io_uring_sqe* DiskCache::stage(Kind kind, uint64_t index) {
   return sqe;
 }
 
+// Whatever has ended may have been what kept a chunk from being given up.
 void DiskCache::on_cqe(uint64_t payload, int32_t result) {
-  const auto index = static_cast<uint32_t>(payload);
-  switch (static_cast<Kind>(payload >> kKindShift)) {
+  dispatch(static_cast<Kind>(payload >> kKindShift), static_cast<uint32_t>(payload), result);
+  shrink();
+}
+
+void DiskCache::dispatch(Kind kind, uint32_t index, int32_t result) {
+  switch (kind) {
     case Kind::kRead:
       return on_read(index, result);
     case Kind::kReadInto:

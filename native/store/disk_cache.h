@@ -89,6 +89,7 @@ class DiskCache {
   DiskCache(const DiskCache&) = delete;
   DiskCache& operator=(const DiskCache&) = delete;
 
+  // An entry that holds more than it may now is made smaller from here on, a few chunks at a time.
   void start(Ring& ring, Owner& owner, EventSink& events);
   uint64_t present(uint64_t chunk) const { return chunks_[chunk].readable; }
   // Of present: had its sum when it was read since the start, so that read_into() may have it.
@@ -157,6 +158,7 @@ class DiskCache {
   }
 
   // disk_cache.cc
+  void dispatch(Kind kind, uint32_t index, int32_t result);
   io_uring_sqe* stage(Kind kind, uint64_t index);
   uint64_t place_of(const Range& range) const;
   void on_read(uint32_t fill_id, int32_t result);
@@ -178,6 +180,7 @@ class DiskCache {
   void on_record_written(uint32_t chunk, int32_t result);
   bool make_room(uint64_t bytes);
   bool evict_one();
+  void shrink();
   void on_evicted_in_map(uint32_t chunk, int32_t result);
   void on_punched(uint32_t chunk, int32_t result);
 
@@ -203,8 +206,9 @@ class DiskCache {
   bool timer_runs_ = false;
   bool is_due_ = false;
   bool is_stopping_ = false;
-  bool reads_parts_ = true;  // of units
-  bool is_broken_ = false;   // nothing is written any more, whatever is allowed
+  bool is_shrinking_ = false;  // to the limit: the entry may be from a time with a higher one
+  bool reads_parts_ = true;    // of units
+  bool is_broken_ = false;     // nothing is written any more, whatever is allowed
   int told_error_ = 0;
 
   Ring* ring_ = nullptr;

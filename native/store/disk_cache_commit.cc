@@ -132,6 +132,12 @@ bool DiskCache::evict_one() {
   return true;
 }
 
+// What is within the limit stays there: write() makes room first. Not asked is whether anything may
+// be written: on a full disk it is this that gives room.
+void DiskCache::shrink() {
+  if (is_shrinking_ && !is_broken_) is_shrinking_ = !make_room(0);
+}
+
 void DiskCache::on_evicted_in_map(uint32_t number, int32_t result) {
   if (result < 0) {
     on_punched(number, result);
@@ -145,11 +151,16 @@ void DiskCache::on_evicted_in_map(uint32_t number, int32_t result) {
 void DiskCache::on_punched(uint32_t number, int32_t result) {
   --evictions_in_flight_;
   chunks_[number].is_evicted = false;
-  if (result < 0) give_up_writing("emptied", -result);
+  if (result >= 0) return;
+  // Or one chunk after the other would be forgotten here, and none of them gone from the disk.
+  is_shrinking_ = false;
+  give_up_writing("emptied", -result);
 }
 
 void DiskCache::stop() {
   is_stopping_ = true;
+  // Nobody waits for that: a successor goes on with it.
+  is_shrinking_ = false;
   if (timer_runs_) {
     io_uring_sqe* const sqe = ring_->get_sqe();
     io_uring_prep_cancel64(sqe, make_user_data(UserDataKind::kAdapter, payload(Kind::kTimer, 0)),

@@ -1,11 +1,9 @@
-// Owns: the claims about a store whose cache on disk fails or is full, and about its limit: reads
-// go on, and the cache never promises what it has lost.
+// Owns: the claims about a store whose cache on disk fails or is full: reads go on, and the cache
+// never promises what it has lost.
 // Runs on the test's thread, as the queue and as the source.
 // Must not: depend on time, or need a disk that is really full: another file takes the place of the
 // cache's own.
 #include <unistd.h>
-
-#include <random>
 
 #include "base/fd.h"
 #include "test/check.h"
@@ -22,11 +20,6 @@ using unbd::test::small_store;
 using unbd::test::StoreSession;
 
 namespace {
-
-// What the disk may take beyond what is cached: chunks that are being given up, and the blocks that
-// the file system needs itself.
-constexpr uint64_t kMarginBytes = 33 * kChunk;
-constexpr uint64_t kOverheadBytes = 64 * kKib;
 
 // The disk has all of it, and has shown that once; memory has the last four chunks.
 struct AllChecked {
@@ -203,36 +196,6 @@ TEST("what the map does not take is promised to nobody, and told") {
   CHECK(verified.kept_bytes == 0 && verified.dropped_bytes == 0);
 }
 
-TEST("what is cached stays within the limit, and so does what the disk gives for it") {
-  const unsigned seed = 11;
-  std::mt19937 random(seed);
-  StoreConfig config = small_store();
-  config.size_bytes = 160 * kChunk + 1536;
-  config.memory_bytes = 16 * kChunk;
-  const CacheEntry entry(config);
-  constexpr uint64_t kLimit = 5 * kChunk + 8 * kKib;
-  for (int round = 0; round < 4; ++round) {
-    {
-      StoreSession session(config, entry, kLimit);
-      for (int at = 0; at < 120; ++at) {
-        const uint64_t length = (random() % 256 + 1) * 512;
-        CHECK(session.read(random() % ((config.size_bytes - length) / 512) * 512, length));
-        CHECK(session.count(StoreCounters::kCachedBytes) <= kLimit);
-        if (at % 10 != 0) continue;
-        CHECK(entry.data_bytes_on_disk() <= kLimit + kMarginBytes + kOverheadBytes);
-      }
-      session.settle();
-      CHECK(session.count(StoreCounters::kCacheWrittenBytes) > 0);
-      CHECK(session.harness().warnings() == 0);
-    }
-    // Of what was evicted nothing is left, neither in the map nor on the disk.
-    CHECK(entry.data_bytes_on_disk() <= kLimit + kOverheadBytes);
-    const CacheEntry::Verified verified = entry.verify();
-    CHECK(verified.dropped_bytes == 0 && verified.kept_bytes <= kLimit);
-    CHECK(verified.kept_bytes > 0);
-  }
-}
-
 TEST("a data file that is cut off, and long again, gives nobody its holes") {
   StoreConfig config = small_store();
   config.memory_bytes = 4 * kChunk;
@@ -250,77 +213,6 @@ TEST("a data file that is cut off, and long again, gives nobody its holes") {
   for (uint64_t chunk = 8; chunk < 20; ++chunk)
     CHECK(session.read(chunk * kChunk, kChunk));
   CHECK(session.read(0, 4 * kChunk));
-}
-
-TEST("what the map does not know takes no room after the next open") {
-  const StoreConfig config = small_store();
-  const CacheEntry entry(config);
-  {
-    StoreSession session(config, entry);
-    CHECK(session.read(0, 4 * kChunk));
-    session.settle();
-  }
-  for (uint32_t chunk = 0; chunk < 3; ++chunk)
-    unbd::test::flip(entry.map(), entry.record_offset(chunk));
-  {
-    StoreSession session(config, entry);
-  }
-  CHECK(entry.data_bytes_on_disk() <= kChunk + kOverheadBytes);
-  CHECK(entry.verify().dropped_bytes == 0);
-}
-
-TEST("a chunk whose rest is written does not make room for that by going itself") {
-  const StoreConfig config = small_store();
-  for (int round = 0; round < 5; ++round) {
-    const CacheEntry entry(config);
-    {
-      StoreSession session(config, entry);
-      CHECK(session.read(0, 32 * kKib) && session.read(kChunk, 2 * kChunk));
-    }
-    {
-      // The oldest chunk is the first one, and there is room for no more.
-      StoreSession session(config, entry, 2 * kChunk + 32 * kKib);
-      CHECK(session.read(32 * kKib, 32 * kKib));
-      session.settle();
-    }
-    CHECK(entry.verify().dropped_bytes == 0);
-    CHECK(entry.data_bytes_on_disk() <= 2 * kChunk + 32 * kKib + kOverheadBytes);
-    StoreSession session(config, entry);
-    CHECK(session.read(0, 3 * kChunk));
-    CHECK(session.count(StoreCounters::kCacheCorruptBytes) == 0);
-  }
-}
-
-TEST("a lower limit than before is kept from the first write on") {
-  const StoreConfig config = small_store();
-  const CacheEntry entry(config);
-  {
-    StoreSession session(config, entry);
-    CHECK(session.read(0, 20 * kChunk));
-  }
-  {
-    StoreSession session(config, entry, 4 * kChunk);
-    CHECK(session.read(21 * kChunk, kChunk));
-    session.settle();
-    CHECK(session.count(StoreCounters::kCachedBytes) <= 4 * kChunk);
-  }
-  CHECK(entry.data_bytes_on_disk() <= 4 * kChunk + kOverheadBytes);
-  CHECK(entry.verify().dropped_bytes == 0);
-  StoreSession session(config, entry);
-  // The least recently used go: the first ones, in a new session.
-  CHECK(session.read(17 * kChunk, 3 * kChunk) && session.source().asked_bytes() == 0);
-}
-
-TEST("what is larger than the limit is not cached, and evicts nothing") {
-  const StoreConfig config = small_store();
-  const CacheEntry entry(config);
-  StoreSession session(config, entry, 32 * kKib);
-  CHECK(session.read(kChunk, 16 * kKib));
-  session.settle();
-  CHECK(session.read(4 * kChunk, kChunk));
-  session.settle();
-  CHECK(session.count(StoreCounters::kCachedBytes) == 16 * kKib);
-  CHECK(session.count(StoreCounters::kCacheSkippedBytes) == kChunk);
 }
 
 TEST_MAIN()

@@ -115,10 +115,8 @@ TEST("rounds with little memory and a low limit are right, and leave an entry th
     uint64_t from_disk = 0;
     for (uint64_t limit : {3, 7, 2, 12, 1}) {
       const uint64_t limit_bytes = limit * chunk_bytes + 5 * config.unit_bytes();
-      // What the round before has left may be more.
-      const bool is_less = entry.open()->cached_bytes() > limit_bytes;
       const Round round =
-          run_round(config, entry, is_less ? CacheEntry::kNoLimit : limit_bytes,
+          run_round(config, entry, limit_bytes,
                     {.seed = new_seed(), .error_percent = 1, .sleep_percent = 3}, 300);
       CHECK(round.outcome.served > 0 && round.corrupt_bytes == 0 && round.warnings == 0);
       CHECK(entry.verify().dropped_bytes == 0);
@@ -144,6 +142,33 @@ TEST("an entry that is full gives up chunks while they are read and written") {
     const CacheEntry::Verified verified = entry.verify();
     CHECK(verified.dropped_bytes == 0 && before + round.written_bytes > verified.kept_bytes);
   }
+}
+
+TEST("an entry that is far too large is made smaller while it is read and written") {
+  const StoreConfig config{
+      .size_bytes = (48 << 20) + 1536, .memory_bytes = 4 << 20, .chunk_bytes = 64 << 10};
+  const CacheEntry entry(config);
+  const uint64_t limit_bytes = 6 << 20;
+  {
+    const std::shared_ptr<unbd::store::CacheFile> file = entry.open();
+    for (uint32_t chunk = 0; chunk < 768; ++chunk)
+      unbd::test::keep_units(*file, chunk, chunk % 3 == 0 ? 0xff : 0xffff);
+  }
+  {
+    StoreHarness harness(config, entry.parts(limit_bytes));
+    RandomSource source(config, harness, {.seed = new_seed(), .fills_all_slots = false});
+    CHECK(harness.count(StoreCounters::kCachedBytes) > limit_bytes);
+    const Outcome outcome = read_at_random(config, harness, new_seed(), 400);
+    while (harness.count(StoreCounters::kCachedBytes) > limit_bytes)
+      harness.turn();
+    harness.end();
+    source.join();
+    CHECK(outcome.served == 400 && harness.warnings() == 0);
+    CHECK(harness.count(StoreCounters::kCacheCorruptBytes) == 0);
+  }
+  CHECK(entry.data_bytes_on_disk() <= limit_bytes + (256 << 10));
+  const CacheEntry::Verified verified = entry.verify();
+  CHECK(verified.dropped_bytes == 0 && verified.kept_bytes <= limit_bytes);
 }
 
 TEST("damage to the files between rounds is never served, and not kept") {
