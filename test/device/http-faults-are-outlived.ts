@@ -4,12 +4,11 @@
  * Method: a proxy in front of nginx that spoils answers, cuts connections at every byte, holds one
  * up, or is away; checksums of the whole device, fio verify of what fio wrote into an image.
  */
-import assert from 'node:assert/strict';
 import { isFull } from '../support/amount.ts';
-import { MIB } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import {
   assertFailsWhileWrong,
+  assertHoldsUpNobody,
   assertNeverMixes,
   assertOutlivesOutage,
   assertReadThroughResets,
@@ -20,7 +19,7 @@ import {
   PATIENCE,
 } from '../support/faulty-origin.ts';
 import { writeChecked } from '../support/fio.ts';
-import { HttpFaultProxy, honest } from '../support/http-fault-proxy.ts';
+import { type Fault, HttpFaultProxy, honest } from '../support/http-fault-proxy.ts';
 import {
   everything,
   gzipped,
@@ -29,7 +28,6 @@ import {
   PASSING_FAULTS,
   redirectThatExpires,
 } from '../support/http-faults.ts';
-import { must, start, until } from '../support/process.ts';
 import { assertRefused, connect, ublkNbd } from '../support/product.ts';
 import type { Scope } from '../support/scope.ts';
 import { makePattern, startNginx } from '../support/web-servers.ts';
@@ -65,37 +63,28 @@ claimToo('it is outlived: a connection that is reset, at any byte of an answer',
   await assertReadThroughResets(origin);
 });
 
-claimToo('a connection that stands still holds up nobody who needs it not', async (scope) => {
-  const { proxy, image, connect } = await proxied(scope);
-  const device = await connect();
-  let release: () => void = () => undefined;
-  const released = new Promise<void>((resolve) => {
-    release = resolve;
-  });
-  scope.defer(() => release());
-  let isHeld = false;
-  proxy.fault = async (asked) => {
-    if (isHeld) return honest(asked);
-    isHeld = true;
-    const answer = await asked.origin();
-    await released;
-    await asked.send(answer);
-    return 'struck';
-  };
-  const block = ['bs=4k', 'count=1', 'iflag=direct', 'status=none'];
-  const [held, expected] = [scope.path('held'), scope.path('expected')];
-  const last = `skip=${MEBIBYTES * 256 - 1}`;
-  const waiting = start(scope, ['dd', `if=${device.path}`, `of=${held}`, last, ...block]);
-  await until('its answer is held', () => isHeld);
-  const others = `bs=1M count=${MEBIBYTES - 1} iflag=direct status=none`.split(' ');
-  await must(['dd', `if=${device.path}`, `of=${held}.others`, ...others]);
-  await must(['cmp', '-n', String((MEBIBYTES - 1) * MIB), `${held}.others`, image]);
-  release();
-  assert.equal((await waiting.exited).status, 0);
-  await must(['dd', `if=${image}`, `of=${expected}`, last, ...block]);
-  await must(['cmp', held, expected]);
-  await device.disconnect();
-});
+claimToo('a connection that stands still holds up nobody who needs it not', async (scope) =>
+  assertHoldsUpNobody(scope, await proxied(scope)),
+);
+
+claimToo(
+  'nobody waits for ever to connect to an origin that dies once it is open',
+  async (scope) => {
+    const { proxy } = await proxied(scope);
+    const dying: Fault = async (asked) => {
+      proxy.fault = () => new Promise(() => undefined);
+      return honest(asked);
+    };
+    const url = proxy.url('pattern.img');
+    const words = [...PATIENCE, '--reconnect-delay', '3600'];
+    proxy.fault = dying;
+    const outcome = await ublkNbd(['connect', url, ...words]);
+    assertRefused(outcome, 'UNBD_BACKEND_TIMEOUT', 5, /no partition table .* was read in \d+ s/);
+    proxy.fault = dying;
+    const device = await connect(scope, url, ...words, '--no-partition-scan');
+    await device.disconnect();
+  },
+);
 
 claimToo(`an outage of ${OUTAGE_MS / 1000} s is a pause`, async (scope) =>
   assertOutlivesOutage(await proxied(scope)),

@@ -6,7 +6,8 @@
  * the server process killed -9, under a reader.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { basename } from 'node:path';
 import { isFull } from '../support/amount.ts';
 import { assertSameBytes, dropCaches, MIB, makeImage } from '../support/block.ts';
 import { makeCertificate } from '../support/certificate.ts';
@@ -64,6 +65,14 @@ function assertRefusesWrites(path: string): void {
   assert.notEqual(code, 'none', 'nobody can write to it');
 }
 
+/** What the kernel asks for at once, and reads ahead, is a fill unit and two. */
+function assertSuitsTheFillUnit(path: string): void {
+  const limit = (name: string): number =>
+    Number(readFileSync(`/sys/block/${basename(path)}/queue/${name}`, 'utf8'));
+  assert.equal(limit('optimal_io_size'), MIB);
+  assert.equal(limit('read_ahead_kb'), 2048);
+}
+
 for (const [n, [kind, server, scheme]] of forms.entries()) {
   // The first forms of either scheme; the kernel's part differs by the kind of file system.
   const claimIt = n < 2 ? claim : claimToo;
@@ -88,6 +97,7 @@ for (const [n, [kind, server, scheme]] of forms.entries()) {
       assert.equal(sentBytes(web, '/disk.img'), size + 1, 'nginx says so too');
     }
     assertRefusesWrites(path);
+    assertSuitsTheFillUnit(path);
     await ublkNbdMust('umount', folder);
     assert.match(await ublkNbdMust('info', web.url('disk.img'), ...trust), /mode +read-only/);
     if (tls === undefined) return;
@@ -162,7 +172,8 @@ claimToo('an object that is replaced is never mixed with its successor', async (
     'EIO',
   );
   await until('it is FATAL', async () => (await listed(device.path)).state === 'FATAL');
-  assert.match((await listed(device.path)).reason ?? '', /is another object now/);
+  assert.match((await listed(device.path)).reason ?? '', /is another object now.*\(ESTALE\)$/);
+  assert.match(await ublkNbdMust('logs', device.path), /fatal: .*\(ESTALE\)/);
   file.close();
   await device.disconnect();
 });

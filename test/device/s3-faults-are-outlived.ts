@@ -10,6 +10,7 @@ import { MIB, makeImage } from '../support/block.ts';
 import { claim, claimToo } from '../support/claim.ts';
 import {
   assertFailsWhileWrong,
+  assertHoldsUpNobody,
   assertNeverMixes,
   assertOutlivesOutage,
   assertReadThroughResets,
@@ -68,6 +69,12 @@ claimToo(
   'SlowDown without an end is EIO after --reconnect-delay, named, and over when it ends',
   async (scope) =>
     assertFailsWhileWrong(await faulty(scope, 'slow'), slowDown, /\(SlowDown\) answers 503/),
+  SLOWLY,
+);
+
+claimInLongRuns(
+  'a connection that stands still holds up nobody who needs it not',
+  async (scope) => assertHoldsUpNobody(scope, await faulty(scope, 'still')),
   SLOWLY,
 );
 

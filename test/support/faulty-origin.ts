@@ -14,7 +14,7 @@ import { readChecked } from './fio.ts';
 import { type Fault, type HttpFaultProxy, honest } from './http-fault-proxy.ts';
 import { anotherETag, oneOf, resetAfter } from './http-faults.ts';
 import { untilState } from './kills.ts';
-import { must, run, shell } from './process.ts';
+import { must, run, shell, start, until } from './process.ts';
 import { type Device, listed } from './product.ts';
 import { randomFrom } from './random.ts';
 import type { Scope } from './scope.ts';
@@ -78,6 +78,41 @@ export async function assertReadThroughResets(
   const reads = { rw: 'randread', bs: '4k', iodepth: 16, number_ios: cuts * 12 };
   await readChecked(device.path, { size: '64m', ...reads }, FIO_TIMEOUT_MS);
   assert(proxy.struck >= cuts, `${proxy.struck} connections were reset`);
+  await device.disconnect();
+}
+
+/** The answer to one reader is held back; all others read the rest meanwhile. */
+export async function assertHoldsUpNobody(
+  scope: Scope,
+  { proxy, image, connect }: FaultyOrigin,
+): Promise<void> {
+  const device = await connect();
+  let release: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  scope.defer(() => release());
+  let isHeld = false;
+  proxy.fault = async (asked) => {
+    if (isHeld) return honest(asked);
+    isHeld = true;
+    const answer = await asked.origin();
+    await released;
+    await asked.send(answer);
+    return 'struck';
+  };
+  const block = ['bs=4k', 'count=1', 'iflag=direct', 'status=none'];
+  const [held, expected] = [scope.path('held'), scope.path('expected')];
+  const last = `skip=${MEBIBYTES * 256 - 1}`;
+  const waiting = start(scope, ['dd', `if=${device.path}`, `of=${held}`, last, ...block]);
+  await until('its answer is held', () => isHeld);
+  const others = `bs=1M count=${MEBIBYTES - 1} iflag=direct status=none`.split(' ');
+  await must(['dd', `if=${device.path}`, `of=${held}.others`, ...others]);
+  await must(['cmp', '-n', String((MEBIBYTES - 1) * MIB), `${held}.others`, image]);
+  release();
+  assert.equal((await waiting.exited).status, 0);
+  await must(['dd', `if=${image}`, `of=${expected}`, last, ...block]);
+  await must(['cmp', held, expected]);
   await device.disconnect();
 }
 

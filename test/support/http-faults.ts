@@ -80,6 +80,17 @@ export const slowDown: Fault = sends(() => ({
 
 /** Each of them is over when it is asked again. */
 export const PASSING_FAULTS: Readonly<Record<string, Fault>> = {
+  'a head that comes in drips': async (asked) => {
+    const raw = rawAnswer(await asked.origin());
+    const body = raw.indexOf('\r\n\r\n') + 4;
+    const dripBytes = Math.ceil(body / DRIPS);
+    for (let at = 0; at < body; at += dripBytes) {
+      await asked.write(raw.subarray(at, Math.min(body, at + dripBytes)));
+      await delay(1);
+    }
+    await asked.write(raw.subarray(body));
+    return 'struck';
+  },
   '503 with Retry-After': sends(() => overloaded(503)),
   '429 with Retry-After': sends(() => overloaded(429)),
   '500 with a body': sends(() => ({ status: 500, headers: {}, body: Buffer.alloc(4096, 'no') })),
