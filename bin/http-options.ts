@@ -13,8 +13,9 @@ import { parseProxy } from '../src/protocols/http/proxy-address.ts';
 import { readSize } from '../src/protocols/size.ts';
 import { usageError } from './command.ts';
 
-/** Four chunks, and the largest buffer that every supported Node.js has. */
+/** The largest buffer that every supported Node.js has. The least is four chunks of the default. */
 const MEMORY_BYTES = [4n << 20n, 4n << 30n] as const;
+const FILL_UNIT_BYTES = [64n << 10n, 16n << 20n] as const;
 const RATE_BYTES = [64n << 10n, 1n << 40n] as const;
 /** Less is memory's work; and the messages carry it as a number. */
 const DISK_BYTES = [64n << 20n, BigInt(Number.MAX_SAFE_INTEGER)] as const;
@@ -48,6 +49,12 @@ export const httpOptions = {
     type: 'string',
     requiresArg: true,
     describe: 'Memory for what was read of an HTTP or S3 image, such as 1G [128M]',
+  },
+  'fill-unit': {
+    type: 'string',
+    requiresArg: true,
+    describe:
+      'What of such an image is fetched and evicted as one: 64K, 128K and so on to 16M [1M]',
   },
   cache: {
     type: 'string',
@@ -88,6 +95,7 @@ export interface OriginArguments {
 
 export interface HttpArguments extends OriginArguments {
   readonly 'cache-memory': string | undefined;
+  readonly 'fill-unit': string | undefined;
   readonly cache: string | undefined;
   readonly 'cache-size': string | undefined;
   readonly spool: boolean | undefined;
@@ -102,7 +110,7 @@ export function httpConnectOptions(
 ): Partial<ConnectOptions> {
   refuseElsewhere(args, kind);
   return {
-    ...memoryOptions(args['cache-memory']),
+    ...memoryOptions(args),
     ...diskOptions(args),
     ...spoolOptions(args),
     ...prefetchOptions(args),
@@ -169,10 +177,24 @@ function bytesOf(
   return Number(bytes);
 }
 
-function memoryOptions(text: string | undefined): Partial<ConnectOptions> {
-  if (text === undefined) return {};
-  const hint = 'write 4M to 4G, such as 256M';
-  return { cacheMemoryBytes: bytesOf('cache-memory', text, MEMORY_BYTES, hint) };
+function memoryOptions(args: HttpArguments): Partial<ConnectOptions> {
+  const { 'cache-memory': memory, 'fill-unit': unit } = args;
+  const cacheMemoryBytes =
+    memory === undefined
+      ? undefined
+      : bytesOf('cache-memory', memory, MEMORY_BYTES, 'write 4M to 4G, such as 256M');
+  if (unit === undefined) return cacheMemoryBytes === undefined ? {} : { cacheMemoryBytes };
+  const hint = 'write 64K, 128K and so on to 16M';
+  const fillUnitBytes = bytesOf('fill-unit', unit, FILL_UNIT_BYTES, hint);
+  if ((fillUnitBytes & (fillUnitBytes - 1)) !== 0) {
+    throw usageError(`fill-unit '${unit}' is no power of two`, hint);
+  }
+  if (cacheMemoryBytes === undefined) return { fillUnitBytes };
+  if (cacheMemoryBytes < 4 * fillUnitBytes) {
+    const text = `cache-memory '${memory}' has no room for four fill units of ${unit}`;
+    throw usageError(text, 'add memory, or make --fill-unit smaller');
+  }
+  return { cacheMemoryBytes, fillUnitBytes };
 }
 
 function diskOptions({ cache, 'cache-size': size }: HttpArguments): Partial<ConnectOptions> {

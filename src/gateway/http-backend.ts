@@ -17,7 +17,7 @@ import { openInTime } from './open-in-time.ts';
 import { openSource } from './open-source.ts';
 import { wantedQueues } from './params.ts';
 import type { BackendEvent, StartArgument } from './server-messages.ts';
-import { StoreLife } from './store-life.ts';
+import { fillUnitOf, StoreLife } from './store-life.ts';
 
 /** Rejects with the reason when the object, or the folder of its cache, cannot be read or used. */
 export async function openHttpBackend(
@@ -35,7 +35,8 @@ export async function openHttpBackend(
     (reason) => log('warning', undefined, `${target.text}: ${reason}; it is tried again`),
   );
   try {
-    const { info, identity } = source;
+    const { identity } = source;
+    const info = { ...source.info, preferredBlockBytes: fillUnitOf(options) };
     wantedQueues(options, info, processors);
     // What would be refused afterwards leaves nothing on the disk.
     checkGeometry(info, options.blockSizeBytes, target.text);

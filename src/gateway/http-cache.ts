@@ -14,7 +14,7 @@ import { roomAboveFloor, watchRoom } from './cache-room.ts';
 import { findEntries, removeEntry } from './cache-scan.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { OpenCacheFile } from './native-cache.ts';
-import { CHUNK_BYTES, type StoreCache } from './store-life.ts';
+import { fillUnitOf, type StoreCache } from './store-life.ts';
 
 const DEFAULT_LIMIT_BYTES = 10 * 1024 ** 3;
 
@@ -22,7 +22,10 @@ export interface CacheRequest {
   /** Of the object, as the device has it; what is secret in it goes nowhere. */
   readonly url: string;
   readonly identity: ObjectIdentity;
-  readonly options: Pick<ConnectOptions, 'cacheDirectory' | 'cacheSizeBytes' | 'prefetch'>;
+  readonly options: Pick<
+    ConnectOptions,
+    'cacheDirectory' | 'cacheSizeBytes' | 'prefetch' | 'fillUnitBytes'
+  >;
   /** The device is there: whatever is wrong, it goes on in memory alone. */
   readonly isSuccessor: boolean;
   /** Why there is no cache on disk though one was asked for; one line. */
@@ -54,7 +57,7 @@ export async function openCache(
     return unused('its origin sends no strong ETag and no Last-Modified to tell versions apart');
   }
   if (options.prefetch === 'full' && !isSuccessor) checkHoldsAll(options, identity);
-  const meta = metaOf(url, identity, CHUNK_BYTES);
+  const meta = metaOf(url, identity, fillUnitOf(options));
   let opened: CacheEntry | undefined;
   try {
     opened = await openEntry(openFile, directory, meta, clock);

@@ -13,10 +13,11 @@ import { checkHoldsAll, type HttpCache } from './http-cache.ts';
 import { log } from './log.ts';
 import type { ConnectOptions } from './messages.ts';
 import type { NativeCacheFile } from './native-cache.ts';
-import { CHUNK_BYTES } from './store-life.ts';
+import { fillUnitOf } from './store-life.ts';
 
+const MEBIBYTE = 1024 * 1024;
 /** What is lost by an end in between, and for how long the disk is waited for at once. */
-const CHUNKS_PER_COMMIT = 16;
+const COMMIT_BYTES = 16 * MEBIBYTE;
 /** In a row, of which none came further than those before. */
 const ATTEMPTS = 5;
 
@@ -103,26 +104,28 @@ class ChunkWriter {
   readonly #file: NativeCacheFile;
   readonly #sizeBytes: number;
   readonly #links: SpoolLinks;
-  readonly #chunk = new Uint8Array(CHUNK_BYTES);
+  readonly #chunk: Uint8Array;
   #percent = -1;
 
   constructor(file: NativeCacheFile, sizeBytes: number, links: SpoolLinks) {
     this.#file = file;
     this.#sizeBytes = sizeBytes;
     this.#links = links;
+    this.#chunk = new Uint8Array(fillUnitOf(links.options));
   }
 
   write(piece: Uint8Array, atBytes: number): void {
     // One read may take several ways, such as another one after a redirect that led nowhere.
     this.writtenBytes = atBytes;
+    const chunkBytes = this.#chunk.length;
     for (let done = 0; done < piece.length; ) {
-      const at = this.writtenBytes % CHUNK_BYTES;
-      const part = piece.subarray(done, done + CHUNK_BYTES - at);
+      const at = this.writtenBytes % chunkBytes;
+      const part = piece.subarray(done, done + chunkBytes - at);
       this.#chunk.set(part, at);
       done += part.length;
       this.writtenBytes += part.length;
       const isEnd = this.writtenBytes === this.#sizeBytes;
-      if (isEnd || this.writtenBytes % CHUNK_BYTES === 0) this.#save(at + part.length);
+      if (isEnd || this.writtenBytes % chunkBytes === 0) this.#save(at + part.length);
     }
   }
 
@@ -131,13 +134,13 @@ class ChunkWriter {
   }
 
   #save(lengthBytes: number): void {
-    const number = Math.ceil(this.writtenBytes / CHUNK_BYTES) - 1;
+    const number = Math.ceil(this.writtenBytes / this.#chunk.length) - 1;
     this.#onDisk(() => this.#file.save(number, this.#chunk.subarray(0, lengthBytes)));
-    if (number % CHUNKS_PER_COMMIT === CHUNKS_PER_COMMIT - 1) this.commit();
+    if (this.writtenBytes % COMMIT_BYTES === 0) this.commit();
     const percent = Math.floor((this.writtenBytes / this.#sizeBytes) * 100);
     if (percent === this.#percent) return;
     this.#percent = percent;
-    const mebibytes = (bytes: number) => Math.ceil(bytes / CHUNK_BYTES);
+    const mebibytes = (bytes: number) => Math.ceil(bytes / MEBIBYTE);
     const of = `${mebibytes(this.writtenBytes)} of ${mebibytes(this.#sizeBytes)} MiB`;
     this.#links.progress(`download ${this.#links.target.text}: ${of}, ${percent} %`);
   }

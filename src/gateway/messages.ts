@@ -47,6 +47,11 @@ export interface ConnectOptions {
   readonly durability?: 'flush' | 'fua';
   /** Bound of the memory for what was read of an HTTP or S3 object, bytes; default 128 MiB. */
   readonly cacheMemoryBytes?: number;
+  /**
+   * What one request for such an object brings at most, but for joined ones, and what is evicted as
+   * one, bytes: a power of two, 64 KiB to 16 MiB; default 1 MiB.
+   */
+  readonly fillUnitBytes?: number;
   /** Folder of the entries on disk of such objects, absolute; undefined: memory alone. */
   readonly cacheDirectory?: string;
   /** Bound of this object's entry there, bytes, 64 MiB to 2^53 - 1; default 10 GiB. */

@@ -21,13 +21,18 @@ import type { NativeStore, StoreFill, StoreSpec } from './native-store.ts';
 import type { BackendEvent, StartArgument, UnflushedWrites } from './server-messages.ts';
 import { storeCounters } from './store-counters.ts';
 
-export const CHUNK_BYTES = 1024 * 1024;
+const DEFAULT_FILL_UNIT_BYTES = 1024 * 1024;
 const DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024;
 const MAXIMUM_WINDOW_BYTES = 64 * 1024 * 1024;
 /** Fills at once, of which each listens for the end in a few places. */
 const MAXIMUM_LISTENERS = 4 * 256;
 /** errno of Linux. */
 const EIO = 5;
+
+/** What a chunk of its store is, bytes. */
+export function fillUnitOf({ fillUnitBytes }: Pick<ConnectOptions, 'fillUnitBytes'>): number {
+  return fillUnitBytes ?? DEFAULT_FILL_UNIT_BYTES;
+}
 
 /** An entry on disk that was opened for a store; it is the store's from then on. */
 export interface StoreCache {
@@ -73,7 +78,7 @@ export class StoreLife implements Serving {
     const memoryBytes = options.cacheMemoryBytes ?? DEFAULT_MEMORY_BYTES;
     const spec = {
       sizeBytes,
-      chunkBytes: CHUNK_BYTES,
+      chunkBytes: fillUnitOf(options),
       memoryBytes,
       maximumWindowBytes: MAXIMUM_WINDOW_BYTES,
       ...(cache === undefined ? {} : cacheSpec(cache, options)),

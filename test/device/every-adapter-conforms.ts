@@ -70,6 +70,10 @@ const ADAPTERS: Readonly<Record<string, (scope: Scope) => Promise<Adapter>>> = {
   HTTP: (scope) => onNginx(scope, '--cache-memory', '4M'),
   'HTTP with a cache on disk': (scope) =>
     onNginx(scope, '--cache-memory', '4M', '--cache', scope.path('cache')),
+  'HTTP with a small fill unit, on disk too': (scope) => {
+    const words = ['--cache-memory', '4M', '--fill-unit', '64K', '--cache', scope.path('cache')];
+    return onNginx(scope, ...words);
+  },
   S3: onS3,
 };
 

@@ -52,7 +52,8 @@ claim('all of it comes once, beside a reader, and then the web server may go', a
 });
 
 claimToo('it goes on after a kill, at the rate that it was given', async (scope) => {
-  const { web, image, device, endNginx } = await prefetched(scope, '--prefetch-rate', '2M');
+  const words = ['--prefetch-rate', '2M', '--fill-unit', '256K'];
+  const { web, image, device, endNginx } = await prefetched(scope, ...words);
   const sent = () => sentBytes(web, `/${NAME}`);
   const pid = await serverPid(device);
   await until('it has begun', () => sent() > 4 * MIB);

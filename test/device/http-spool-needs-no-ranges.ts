@@ -70,7 +70,7 @@ claimToo('an interrupted download is valid as far as it goes, and begins anew', 
   const [folder, image] = await makePattern(scope, MEBIBYTES);
   const slow = await startNginx(scope, folder, { settings: `${NO_RANGES} limit_rate 6m;` });
   const cache = scope.path('cache');
-  const words = ['--spool', '--cache', cache];
+  const words = ['--spool', '--cache', cache, '--fill-unit', '64K'];
   const running = startUblkNbd(scope, ['connect', slow.url(NAME), ...words]);
   const kept = async (): Promise<number> => {
     const names = await shell(`ls ${cache} 2>/dev/null || true`);

@@ -27,6 +27,19 @@ t.test('a size that is none, too small or too large is refused', async (t) => {
     t.equal(status, 2, size);
     t.match(stderr, /4M to 4G.*\[UNBD_USAGE\]\n$/, size);
   }
+  for (const [words, why] of [
+    [['--fill-unit=32K'], /fill-unit '32K' cannot be used; write 64K/],
+    [['--fill-unit=32M'], /fill-unit '32M' cannot be used/],
+    [['--fill-unit=96K'], /fill-unit '96K' is no power of two/],
+    [['--fill-unit=2M', '--cache-memory=4M'], /'4M' has no room for four fill units of 2M/],
+  ] as const) {
+    const { status, stderr } = await connectWith(URL_TEXT, ...words);
+    t.equal(status, 2);
+    t.match(stderr, why);
+  }
+  const both = await connectWith(URL_TEXT, '--fill-unit=1024k', '--cache-memory=4M');
+  t.match(both.options, { fillUnitBytes: 2 ** 20, cacheMemoryBytes: 2 ** 22 });
+  t.match((await connectWith(URL_TEXT, '--fill-unit=16M')).options, { fillUnitBytes: 2 ** 24 });
   t.match((await connectWith(URL_TEXT, '--cache-memory=4m')).options, {
     cacheMemoryBytes: 4 * 2 ** 20,
   });
@@ -139,6 +152,7 @@ t.test('info reaches an origin as connect does', async (t) => {
 t.test('other targets have none of them', async (t) => {
   for (const option of [
     ...['--cache-memory=1G', '--cache=x', '--cache-size=1G', '--header-file=x', '--ca-file=x'],
+    '--fill-unit=1M',
     ...['--prefetch=full', '--prefetch-rate=1M', '--spool'],
     ...['--proxy=http://proxy', '--proxy-header-file=x'],
   ]) {

@@ -73,6 +73,18 @@ t.test('the store gets the entry, and gives it back when its queue has stopped',
   t.equal(files.locked.size, 0);
 });
 
+t.test('store, entry and device have the fill unit that was asked for', async (t) => {
+  const { files, stores, start, openBackend } = await world(t, t.testdir());
+  const backend = await openBackend({ fillUnitBytes: 2 ** 16 });
+  t.equal(backend.info.preferredBlockBytes, 2 ** 16);
+  t.match(files.specs, [{ chunkBytes: 2 ** 16 }]);
+  const { options } = start.record;
+  const record = { ...start.record, options: { ...options, fillUnitBytes: 2 ** 16 } };
+  const serving = backend.serve({ ...start, record }, ignore);
+  t.match(stores, [{ chunkBytes: 2 ** 16 }]);
+  serving.queuesTold({ kind: 'stopped', queue: 0, text: '' });
+});
+
 t.test('what cannot be a device is told before the folder is touched', async (t) => {
   const { files, openBackend } = await world(t, t.testdir());
   const refused = { code: 'UNBD_USAGE', message: /block size of 1000 is not possible/ };
