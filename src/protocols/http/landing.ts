@@ -12,8 +12,11 @@ import type { Socket } from 'node:net';
 
 /** Each event costs some ten thousand instructions: of a fast connection few, and large. */
 const PIECE_BYTES = 256 * 1024;
+/** What may have a part of a head in it is copied: enough for an answer to a read of 16 KiB. */
+const FIRST_PIECE_BYTES = 20 * 1024;
 
 const memory = Buffer.allocUnsafeSlow(PIECE_BYTES);
+const first = memory.subarray(0, FIRST_PIECE_BYTES);
 
 /** What an exchange says of the connection that it has. */
 export interface Stage {
@@ -25,7 +28,7 @@ export interface Stage {
 export class Landing {
   /** For net.connect and tls.connect. */
   readonly onread = {
-    buffer: memory,
+    buffer: (): Buffer => (this.#stage.isInBody ? memory : first),
     callback: (bytes: number): boolean => this.#landed(bytes),
   };
 
