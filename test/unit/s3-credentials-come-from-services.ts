@@ -58,7 +58,7 @@ t.test('a token of another identity is changed for a role, and read again', asyn
   writeFileSync(
     files.configFile,
     `[profile p]\nrole_arn = arn:aws:iam::1:role/reader\nweb_identity_token_file = ${tokenFile}\n` +
-      `services = local\n[services local]\nsts =\n  endpoint_url = ${sts}\n`,
+      `region = eu-west-1\nservices = local\n[services local]\nsts =\n  endpoint_url = ${sts}\n`,
   );
   const chain = credentialChain({ ...files, profile: 'p' });
   const expiration = new Date('2100-01-01T00:00:00Z');
@@ -83,7 +83,8 @@ t.test('a session of single sign-on is changed for a role, as long as it lasts',
     t,
     '',
     '[profile p]\nsso_session = s\nsso_account_id = 1\nsso_role_name = reader\n' +
-      `services = local\n[services local]\nsso =\n  endpoint_url = ${portal}\n` +
+      'region = eu-west-1\nservices = local\n' +
+      `[services local]\nsso =\n  endpoint_url = ${portal}\n` +
       '[sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://sso.example\n',
   );
   const cache = join(folder, '.aws/sso/cache');
