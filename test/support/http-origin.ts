@@ -179,10 +179,13 @@ export async function failure(promise: Promise<unknown>): Promise<GatewayError |
   }
 }
 
-/** A certificate of 127.0.0.1 that signed itself; `path` is for --ca-file. */
-export function selfSigned(folder: string): { key: Buffer; cert: Buffer; path: string } {
+/** A certificate that signed itself; `path` is for --ca-file. */
+export function selfSigned(
+  folder: string,
+  name = 'IP:127.0.0.1',
+): { key: Buffer; cert: Buffer; path: string } {
   const [key, path] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  const subject = ['-subj', '/CN=localhost', '-addext', `subjectAltName=${name}`];
   const words = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
   const files = ['-nodes', '-keyout', key, '-out', path, '-days', '2', ...subject];
   execFileSync('openssl', [...words, ...files], { stdio: 'ignore' });

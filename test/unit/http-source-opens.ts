@@ -3,8 +3,7 @@
  * device, without a secret; files with headers and certificates are used as they are now.
  * Method: servers of the test's own, with TLS too; tables of answers and of lines in files.
  */
-import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -21,6 +20,7 @@ import {
   openLazily,
   rawOrigin,
   readRange,
+  selfSigned,
   sendRange,
 } from '../support/http-origin.ts';
 
@@ -199,20 +199,15 @@ t.test('a line that is no header is refused by its number', async (t) => {
 });
 
 async function tlsOrigin(t: Test, handler: Handler): Promise<{ base: string; ca: string }> {
-  const folder = t.testdir();
-  const [key, ca] = [join(folder, 'key.pem'), join(folder, 'ca.pem')];
-  const options = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2`;
-  const name = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
-  execFileSync('openssl', [...options.split(' '), ...name, '-keyout', key, '-out', ca], {
-    stdio: 'ignore',
-  });
-  const server = createServer({ key: readFileSync(key), cert: readFileSync(ca) }, handler);
+  const certificate = selfSigned(t.testdir(), 'DNS:localhost');
+  const server = createServer(certificate, handler);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => {
     server.closeAllConnections();
     server.close();
   });
-  return { base: `https://localhost:${(server.address() as AddressInfo).port}`, ca };
+  const { port } = server.address() as AddressInfo;
+  return { base: `https://localhost:${port}`, ca: certificate.path };
 }
 
 t.test('TLS is trusted by the CA that was named, and never left for plain HTTP', async (t) => {

@@ -8,7 +8,9 @@ import { writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { readHeaderFile } from '../../src/protocols/http/files.ts';
 import {
+  failure,
   httpOrigin,
   OBJECT,
   type Outcome,
@@ -194,6 +196,18 @@ t.test('a read that waits for a file of headers can be given up', async (t) => {
   stop.abort();
   t.match((await waiting).line, /given up.*UNBD_INTERRUPTED/);
   await writeFile(path, 'X-Try: 2\n');
+});
+
+t.test('a file that hangs is told in time, and has one thread however many read it', async (t) => {
+  const path = `${t.testdir()}/headers`;
+  execFileSync('mkfifo', [path]);
+  const late = await Promise.all(
+    Array.from({ length: 8 }, () => failure(readHeaderFile(path, 100))),
+  );
+  for (const error of late) t.match(error?.line, /gave nothing within 0.1 s.*UNBD_USAGE/);
+  const all = Array.from({ length: 8 }, () => readHeaderFile(path));
+  await writeFile(path, 'X-Try: 1\n');
+  for (const headers of await Promise.all(all)) t.strictSame(headers, ['X-Try', '1']);
 });
 
 t.test('close ends the reads that are under way, and the later ones', async (t) => {

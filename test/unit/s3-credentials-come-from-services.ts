@@ -58,13 +58,15 @@ t.test('a token of another identity is changed for a role, and read again', asyn
   writeFileSync(
     files.configFile,
     `[profile p]\nrole_arn = arn:aws:iam::1:role/reader\nweb_identity_token_file = ${tokenFile}\n` +
-      `region = eu-west-1\nservices = local\n[services local]\nsts =\n  endpoint_url = ${sts}\n`,
+      'region = eu-west-1\n',
   );
   const chain = credentialChain({ ...files, profile: 'p' });
   const expiration = new Date('2100-01-01T00:00:00Z');
-  t.match(await chain(), { accessKeyId: 'AK-first', sessionToken: 't', expiration });
-  writeFileSync(tokenFile, 'second');
-  t.match(await chain(), { accessKeyId: 'AK-second' });
+  await withEnvironment({ AWS_ENDPOINT_URL_STS: sts }, async () => {
+    t.match(await chain(), { accessKeyId: 'AK-first', sessionToken: 't', expiration });
+    writeFileSync(tokenFile, 'second');
+    t.match(await chain(), { accessKeyId: 'AK-second' });
+  });
 });
 
 t.test('a session of single sign-on is changed for a role, as long as it lasts', async (t) => {
@@ -83,8 +85,7 @@ t.test('a session of single sign-on is changed for a role, as long as it lasts',
     t,
     '',
     '[profile p]\nsso_session = s\nsso_account_id = 1\nsso_role_name = reader\n' +
-      'region = eu-west-1\nservices = local\n' +
-      `[services local]\nsso =\n  endpoint_url = ${portal}\n` +
+      'region = eu-west-1\n' +
       '[sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://sso.example\n',
   );
   const cache = join(folder, '.aws/sso/cache');
@@ -95,14 +96,16 @@ t.test('a session of single sign-on is changed for a role, as long as it lasts',
   const chain = credentialChain({ home: folder, profile: 'p' });
   login('2100-01-01T00:00:00Z');
   const expiration = new Date('2100-01-01T00:00:00Z');
-  t.match(await chain(), { accessKeyId: 'AKSSO', sessionToken: 't', expiration });
-  login('2020-01-01T00:00:00Z');
-  t.match((await failure(chain()))?.line, /single sign-on has ended.*aws sso login/);
-  login('2100-01-01T00:00:00Z');
-  refusal = JSON.stringify({ __type: 'UnauthorizedException', message: 'Session token not found' });
-  t.match((await failure(chain()))?.line, /single sign-on has ended.*aws sso login/);
-  refusal = JSON.stringify({ __type: 'ForbiddenException', message: SECRET });
-  const forbidden = (await failure(chain()))?.line;
-  t.match(forbidden, /their source failed/);
-  t.notMatch(forbidden, SECRET);
+  await withEnvironment({ AWS_ENDPOINT_URL_SSO: portal }, async () => {
+    t.match(await chain(), { accessKeyId: 'AKSSO', sessionToken: 't', expiration });
+    login('2020-01-01T00:00:00Z');
+    t.match((await failure(chain()))?.line, /single sign-on has ended.*aws sso login/);
+    login('2100-01-01T00:00:00Z');
+    refusal = JSON.stringify({ __type: 'UnauthorizedException', message: 'no such session' });
+    t.match((await failure(chain()))?.line, /single sign-on has ended.*aws sso login/);
+    refusal = JSON.stringify({ __type: 'ForbiddenException', message: SECRET });
+    const forbidden = (await failure(chain()))?.line;
+    t.match(forbidden, /their source failed/);
+    t.notMatch(forbidden, SECRET);
+  });
 });

@@ -55,13 +55,15 @@ t.test('a program that a profile names hands out sessions', async (t) => {
   const program = join(files.home, 'session.sh');
   const session = JSON.stringify({
     ...{ Version: 1, AccessKeyId: `AK$(wc -l < ${count})`, SecretAccessKey: SECRET },
-    ...{ SessionToken: 't', Expiration: '2100-01-01T00:00:00Z' },
+    SessionToken: '$(printenv AWS_PROFILE || echo none)',
+    Expiration: '2100-01-01T00:00:00Z',
   });
   writeFileSync(program, `echo >> ${count}\ncat << END\n${session}\nEND\n`);
   writeFileSync(files.configFile, `[profile p]\ncredential_process = sh ${program}\n`);
   const chain = credentialChain({ ...files, profile: 'p' });
   const expiration = new Date('2100-01-01T00:00:00Z');
-  t.match(await chain(), { accessKeyId: 'AK1', sessionToken: 't', expiration });
+  const first = { accessKeyId: 'AK1', sessionToken: 'none', expiration };
+  t.match(await chain(), first, 'and finds no profile that it did not choose');
   t.match(await chain(), { accessKeyId: 'AK2' });
 });
 

@@ -52,11 +52,13 @@ t.test('a clock that is wrong is put right by what the origin says', async (t) =
 t.test('a refusal that drips is not waited for', async (t) => {
   const base = await rawOrigin(t, (socket) => {
     socket.write('HTTP/1.1 503 Slow Down\r\nContent-Length: 60000\r\n\r\n');
-    const drip = setInterval(() => socket.write('<'), 50);
+    const drip = setInterval(() => socket.write('<'), 2);
     socket.on('close', () => clearInterval(drip));
   });
-  const refused = await failure(openObject(t, { base }, { timeoutMs: 500 }));
-  t.match(refused?.line, /did not say within 500 ms why it refuses.*UNBD_BACKEND_TIMEOUT/);
+  const attempts = [1, 2, 3, 4].map(() => openObject(t, { base }, { timeoutMs: 500 }));
+  for (const refused of await Promise.all(attempts.map(failure))) {
+    t.match(refused?.line, /did not say within 500 ms why it refuses.*UNBD_BACKEND_TIMEOUT/);
+  }
 });
 
 t.test('a redirect is followed within the service, signed anew, and nowhere else', async (t) => {

@@ -201,7 +201,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     const receivedBytes = this.#receivedBytes;
     const hadHead = this.#answer !== undefined;
     setImmediate(() => {
-      const isSilent = receivedBytes === this.#receivedBytes;
+      // A refusal has had its time, whatever it says meanwhile.
+      const isSilent = this.#heard !== undefined || receivedBytes === this.#receivedBytes;
       if (this.#isDone || !isSilent || hadHead !== (this.#answer !== undefined)) return;
       this.#fail(timeoutError(this.#trouble()));
     });

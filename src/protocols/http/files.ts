@@ -30,7 +30,7 @@ const OWN_HEADERS = new Set([
 ]);
 
 const MAXIMUM_HEADERS_BYTES = 64 * 1024;
-/** Of a file whose file system hangs; whoever waits for it must find out. */
+/** Of a file whose file system hangs, ms; whoever waits for it must find out. */
 const TIMEOUT_MS = 10_000;
 
 /**
@@ -38,8 +38,11 @@ const TIMEOUT_MS = 10_000;
  * with # are left out. Throws UNBD_USAGE with the number of a line that is no header field
  * (RFC 9110, 5.1 and 5.5), and UNBD_NO_PERMISSION or UNBD_USAGE if the file cannot be read.
  */
-export async function readHeaderFile(path: string): Promise<readonly string[]> {
-  const text = await read(path, 'header file', 'latin1');
+export async function readHeaderFile(
+  path: string,
+  timeoutMs = TIMEOUT_MS,
+): Promise<readonly string[]> {
+  const text = await read(path, 'header file', 'latin1', timeoutMs);
   if (text.length > MAXIMUM_HEADERS_BYTES) {
     throw unusable(`the header file ${path} is over 64 KiB`, 'write lines "Name: value"');
   }
@@ -64,7 +67,7 @@ export async function readHeaderFile(path: string): Promise<readonly string[]> {
  * UNBD_USAGE if it cannot be read.
  */
 export async function readCaFile(path: string): Promise<string> {
-  const text = await read(path, 'CA file', 'utf8');
+  const text = await read(path, 'CA file', 'utf8', TIMEOUT_MS);
   try {
     // Without this, TLS leaves out what it cannot read, and trusts nobody.
     new X509Certificate(text);
@@ -75,14 +78,31 @@ export async function readCaFile(path: string): Promise<string> {
   return text;
 }
 
-async function read(path: string, what: string, encoding: 'latin1' | 'utf8'): Promise<string> {
+/** Each that hangs has one of the few threads on which all files are read and names looked up. */
+const reads = new Map<string, Promise<string>>();
+
+function readOnce(path: string, encoding: 'latin1' | 'utf8'): Promise<string> {
+  const key = `${encoding} ${path}`;
+  const running = reads.get(key) ?? readFile(path, encoding);
+  reads.set(key, running);
+  const forget = () => void reads.delete(key);
+  running.then(forget, forget);
+  return running;
+}
+
+async function read(
+  path: string,
+  what: string,
+  encoding: 'latin1' | 'utf8',
+  timeoutMs: number,
+): Promise<string> {
   const stop = new AbortController();
-  const late = sleep(TIMEOUT_MS, undefined, { signal: stop.signal }).then(() => {
-    const text = `the ${what} ${path} gave nothing within ${TIMEOUT_MS / 1000} s`;
+  const late = sleep(timeoutMs, undefined, { signal: stop.signal }).then(() => {
+    const text = `the ${what} ${path} gave nothing within ${timeoutMs / 1000} s`;
     throw unusable(text, 'check the file system that it is on');
   });
   try {
-    return await Promise.race([readFile(path, encoding), late]);
+    return await Promise.race([readOnce(path, encoding), late]);
   } catch (cause) {
     if (cause instanceof SourceError) throw cause;
     const code = (cause as NodeJS.ErrnoException).code ?? 'no reason';

@@ -4,9 +4,9 @@
  * Runs in: server processes and the CLI, on the JS main thread.
  * Must not: lend a piece that may have a part of a head in it: undici keeps names and values of
  * headers as views of it until the head is whole, which may be a read later, when any connection
- * has written over them. The bytes of a body are copied within the event that brings them. Without
- * this memory node makes a new buffer of 64 KiB for each read, and collecting those is a large part
- * of the work (`npm run bench -- http` measures it).
+ * has written over them. The bytes of a body are copied within the event that brings them; trailers
+ * may be garbled, which nobody reads. Without this memory node makes a new buffer of 64 KiB for
+ * each read, and collecting those is a large part of the work (`npm run bench -- http`).
  */
 import type { Socket } from 'node:net';
 

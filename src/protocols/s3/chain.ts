@@ -31,8 +31,18 @@ const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
  * profile that was named is the only source: another one could have other rights.
  */
 export function credentialChain(options: ProfileOptions): FetchCredentials {
-  return () => inTurn(() => fetchNow(options));
+  return () => {
+    const key = JSON.stringify(options);
+    const running = fetches.get(key) ?? inTurn(() => fetchNow(options));
+    fetches.set(key, running);
+    const forget = () => void fetches.delete(key);
+    running.then(forget, forget);
+    return running;
+  };
 }
+
+/** By their options: one that hangs is not begun a second time. */
+const fetches = new Map<string, Promise<AwsCredentials>>();
 
 let lastTurn: Promise<unknown> = Promise.resolve();
 
@@ -51,7 +61,6 @@ async function fetchNow(options: ProfileOptions): Promise<AwsCredentials> {
   const profile = options.profile ?? (process.env.AWS_PROFILE || undefined);
   const variables = {
     HOME: home ?? process.env.HOME ?? homedir(),
-    AWS_PROFILE: profile,
     AWS_SHARED_CREDENTIALS_FILE: credentialsFile,
     AWS_CONFIG_FILE: configFile,
     AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
@@ -65,7 +74,8 @@ async function fetchNow(options: ProfileOptions): Promise<AwsCredentials> {
 
 /**
  * The SDK's clients of other services, which change one credential for another, learn in no other
- * way which files and which profile name their region and their endpoint.
+ * way which files name their region. A program that a profile names inherits these variables, so
+ * that none of them is AWS_PROFILE: it would ask for the profile that it is part of.
  */
 async function withVariables<T>(
   variables: Readonly<Record<string, string | undefined>>,
@@ -88,7 +98,9 @@ async function provide(profile: string | undefined): Promise<AwsCredentials> {
   const init = { logger: SILENT, ignoreCache: true };
   if (profile !== undefined) {
     const { fromIni } = await import('@aws-sdk/credential-provider-ini');
-    return fromIni({ ...init, profile })();
+    // For the region of those clients.
+    const named = { parentClientConfig: { profile }, clientConfig: { profile } };
+    return fromIni({ ...init, ...named, profile })();
   }
   const { defaultProvider } = await import('@aws-sdk/credential-provider-node');
   return defaultProvider(init)();
