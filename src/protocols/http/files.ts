@@ -6,6 +6,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { OneAtATime } from '../source/one-at-a-time.ts';
 import { SourceError } from '../source/source-error.ts';
 
 /** What this program says itself, or what belongs to one connection (RFC 9110, 7.6.1). */
@@ -79,16 +80,7 @@ export async function readCaFile(path: string): Promise<string> {
 }
 
 /** Each that hangs has one of the few threads on which all files are read and names looked up. */
-const reads = new Map<string, Promise<string>>();
-
-function readOnce(path: string, encoding: 'latin1' | 'utf8'): Promise<string> {
-  const key = `${encoding} ${path}`;
-  const running = reads.get(key) ?? readFile(path, encoding);
-  reads.set(key, running);
-  const forget = () => void reads.delete(key);
-  running.then(forget, forget);
-  return running;
-}
+const reads = new OneAtATime<string>();
 
 async function read(
   path: string,
@@ -102,7 +94,8 @@ async function read(
     throw unusable(text, 'check the file system that it is on');
   });
   try {
-    return await Promise.race([readOnce(path, encoding), late]);
+    const text = reads.run(`${encoding} ${path}`, () => readFile(path, encoding));
+    return await Promise.race([text, late]);
   } catch (cause) {
     if (cause instanceof SourceError) throw cause;
     const code = (cause as NodeJS.ErrnoException).code ?? 'no reason';

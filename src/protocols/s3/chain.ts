@@ -7,6 +7,7 @@
  */
 import { access, constants } from 'node:fs/promises';
 import { homedir } from 'node:os';
+import { OneAtATime } from '../source/one-at-a-time.ts';
 import { SourceError } from '../source/source-error.ts';
 import type { AwsCredentials, FetchCredentials } from './credentials.ts';
 
@@ -31,18 +32,12 @@ const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
  * profile that was named is the only source: another one could have other rights.
  */
 export function credentialChain(options: ProfileOptions): FetchCredentials {
-  return () => {
-    const key = JSON.stringify(options);
-    const running = fetches.get(key) ?? inTurn(() => fetchNow(options));
-    fetches.set(key, running);
-    const forget = () => void fetches.delete(key);
-    running.then(forget, forget);
-    return running;
-  };
+  const kind = JSON.stringify(options);
+  return () => fetches.run(kind, () => inTurn(() => fetchNow(options)));
 }
 
-/** By their options: one that hangs is not begun a second time. */
-const fetches = new Map<string, Promise<AwsCredentials>>();
+/** One that hangs is not begun a second time. */
+const fetches = new OneAtATime<AwsCredentials>();
 
 let lastTurn: Promise<unknown> = Promise.resolve();
 
