@@ -6,6 +6,7 @@
  * backend is known to be usable.
  */
 import { GatewayError } from '../protocols/errors.ts';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 import { claimDevice, moveToNextId, releaseDevice } from './claim.ts';
 import type { Device } from './device.ts';
 import { removeFromDriver } from './disconnect.ts';
@@ -18,7 +19,7 @@ import { type DevicePlan, planDevice } from './params.ts';
 import type { Peer } from './rpc.ts';
 import type { OpenAnswer, OpenArgument } from './server-messages.ts';
 import { startQueues } from './start-queues.ts';
-import { Steps, unlessAborted } from './undo.ts';
+import { Steps } from './undo.ts';
 
 /** Above what the server process's own limits add up to; it answers or fails before. */
 const OPEN_TIMEOUT_MS = 300_000;

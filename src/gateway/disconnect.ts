@@ -6,6 +6,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 import { releaseDevice } from './claim.ts';
 import type { Device } from './device.ts';
 import { blockPath } from './device-name.ts';
@@ -18,7 +19,6 @@ import type { DeviceState } from './messages.ts';
 import { isRecoverable } from './recovery-policy.ts';
 import type { DeviceRecord } from './registry.ts';
 import { unflushedLogPath } from './run-dir.ts';
-import { unlessAborted } from './undo.ts';
 
 /** The server process says goodbye to the backend, and that may take an answer. */
 const GOODBYE_TIMEOUT_MS = 10_000;

@@ -9,10 +9,10 @@ import { GatewayError } from '../protocols/errors.ts';
 import { localInfo } from '../protocols/local/info.ts';
 import { exportInfo } from '../protocols/nbd/handshake.ts';
 import { isObjectTarget } from '../protocols/object-target.ts';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 import { dial } from './dial.ts';
 import { loadAddon } from './native.ts';
 import type { OriginOptions } from './open-source.ts';
-import { unlessAborted } from './undo.ts';
 
 const TIMEOUT_MS = 10_000;
 

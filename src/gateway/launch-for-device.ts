@@ -5,6 +5,7 @@
  * Must not: leave a server process behind that did not say hello in time.
  */
 import { randomUUID } from 'node:crypto';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 import type { Device } from './device.ts';
 import { endProcess } from './end-process.ts';
 import type { Host } from './host.ts';
@@ -12,7 +13,6 @@ import type { ServerProcess } from './launch.ts';
 import { deviceLost, serverEnded } from './lost.ts';
 import type { Peer } from './rpc.ts';
 import type { ServerHello } from './server-messages.ts';
-import { unlessAborted } from './undo.ts';
 
 /** Node starts slowly under an emulated processor. */
 const LAUNCH_TIMEOUT_MS = 30_000;

@@ -7,13 +7,13 @@
 import { existsSync, realpathSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError, GatewayError, oneLine } from '../protocols/errors.ts';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 import { callController } from './client.ts';
 import { findPartition } from './device-node.ts';
 import { DEFAULT_DRAIN_TIMEOUT_MS, dataLost, whenStalled } from './drain.ts';
 import type { ConnectOptions, DeviceView } from './messages.ts';
 import { type Mount, mountsAt } from './mount-table.ts';
 import { runTool, type ToolResult } from './tool.ts';
-import { unlessAborted } from './undo.ts';
 
 export interface MountRequest {
   readonly options: ConnectOptions;

@@ -9,6 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { asGatewayError } from '../protocols/errors.ts';
 import { judgeIdentity } from '../protocols/nbd/identity.ts';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 import { isStarted } from './control.ts';
 import type { Device } from './device.ts';
 import { endServerProcess } from './end-process.ts';
@@ -20,7 +21,6 @@ import type { DeviceRecord } from './registry.ts';
 import type { Peer } from './rpc.ts';
 import type { OpenAnswer, OpenArgument } from './server-messages.ts';
 import { startQueues } from './start-queues.ts';
-import { unlessAborted } from './undo.ts';
 
 const ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 100;

@@ -4,6 +4,7 @@
  * Must not: leave a finished step in place when a later one failed or the caller interrupted.
  */
 import { asGatewayError, GatewayError } from '../protocols/errors.ts';
+import { unlessAborted } from '../protocols/unless-aborted.ts';
 
 export class Steps {
   readonly #signal: AbortSignal;
@@ -65,14 +66,4 @@ export class Steps {
       }
     }
   }
-}
-
-/** Rejects with UNBD_INTERRUPTED as soon as `signal` aborts; the promise itself goes on unheard. */
-export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(new GatewayError('UNBD_INTERRUPTED', 'interrupted'));
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
